@@ -1,0 +1,51 @@
+// What the inference path needs of the fleet: candidates to route over, and a call on the one chosen.
+// Callbacks instead of async iterators: a microtask a token a stream would be the gateway's largest cost.
+import type { Load, ModelDescription, ArtifactSlot, RequestUpdate, Submit } from '@spotlight/proto';
+import type { ServiceError } from '../errors/service-error.js';
+
+/** One worker at this moment; an immutable copy made when it reports. */
+export interface WorkerSnapshot {
+  readonly workerId: string;
+  readonly address: string;
+  readonly metricsAddress: string;
+  readonly model: ModelDescription;
+  readonly slots: readonly ArtifactSlot[];
+  readonly state: 'starting' | 'ready' | 'degraded' | 'draining' | 'dead';
+  readonly load: Load;
+  /** Requests this replica has sent and not seen end; corrects a load report that is a step old. */
+  readonly inFlight: number;
+  readonly maxWaiting: number;
+  readonly blockSize: number;
+  readonly device: string;
+  readonly lastStepAgeMs: number;
+}
+
+export interface CallListener {
+  /** In order; the last one has done = true or an error. */
+  onUpdate(update: RequestUpdate): void;
+  /** The stream to the worker is gone; the request may be retried elsewhere (WORKER_LOST). Called at most once, instead of a last update. */
+  onLost(error: ServiceError): void;
+}
+
+export interface WorkerCall {
+  /** Idempotent: frees the request's blocks on the worker. No callback follows. */
+  cancel(): void;
+  /** Lets the worker send so many more steps with deltas of this request. */
+  credit(steps: number): void;
+}
+
+export interface WorkerFleet {
+  snapshots(): readonly WorkerSnapshot[];
+  /** Throws ServiceError UNAVAILABLE when the worker has just gone. */
+  call(workerId: string, submit: Submit, listener: CallListener): WorkerCall;
+}
+
+/** What the router looks at of a request. */
+export interface RouteRequest {
+  readonly model: string;
+  readonly sessionId: string | undefined;
+  /** Hashes of the prompt's canonical bytes in chunks, each including those before it. */
+  readonly prefixHashes: readonly bigint[];
+  readonly promptBytes: number;
+  readonly exclude: ReadonlySet<string>;
+}

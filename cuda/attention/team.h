@@ -1,0 +1,48 @@
+// The threads that run one custom op together: who I am, how many we are, where we meet, and scratch.
+// The barrier spins: a step's threads are all running (the pool polls), and a sleep would cost more than a layer.
+#pragma once
+
+#include <atomic>
+#include <cstddef>
+#include <cstdint>
+
+#if defined(__x86_64__)
+#include <immintrin.h>
+#endif
+
+namespace spotlight {
+
+class SpinBarrier {
+ public:
+  void wait(int32_t count) {
+    if (count <= 1) return;
+    const uint32_t generation = generation_.load(std::memory_order_acquire);
+    if (arrived_.fetch_add(1, std::memory_order_acq_rel) == count - 1) {
+      arrived_.store(0, std::memory_order_relaxed);
+      generation_.store(generation + 1, std::memory_order_release);
+      return;
+    }
+    while (generation_.load(std::memory_order_acquire) == generation) {
+#if defined(__x86_64__)
+      _mm_pause();
+#endif
+    }
+  }
+
+ private:
+  alignas(64) std::atomic<int32_t> arrived_{0};
+  alignas(64) std::atomic<uint32_t> generation_{0};
+};
+
+struct Team {
+  int32_t ith = 0;                // this thread, 0 <= ith < nth
+  int32_t nth = 1;
+  SpinBarrier* barrier = nullptr;
+  std::byte* scratch = nullptr;   // this thread's own, 64-byte aligned
+  std::byte* shared = nullptr;    // the team's, 64-byte aligned, alike for every thread
+  std::atomic<int32_t>* ticket = nullptr;  // work counter the team shares; reset by thread 0 between two barriers
+
+  void meet() const { barrier->wait(nth); }
+};
+
+}  // namespace spotlight
