@@ -31,14 +31,16 @@ export default defineConfig(
     },
   },
   {
-    files: ['**/*.{js,mjs}'],
+    files: ['**/*.{js,mjs,cjs}'],
     languageOptions: {
       globals: {
         Buffer: 'readonly',
         URL: 'readonly',
         clearInterval: 'readonly',
         clearTimeout: 'readonly',
+        module: 'readonly',
         process: 'readonly',
+        require: 'readonly',
         setInterval: 'readonly',
         setTimeout: 'readonly',
       },
