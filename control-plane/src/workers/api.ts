@@ -1,6 +1,14 @@
 // What the inference path needs of the fleet: candidates to route over, and a call on the one chosen.
 // Callbacks instead of async iterators: a microtask a token a stream would be the gateway's largest cost.
-import type { Load, ModelDescription, ArtifactSlot, RequestUpdate, Submit } from '@spotlight/proto';
+import type {
+  ArtifactSlot,
+  EncodeRequest,
+  EncodeResponse,
+  Load,
+  ModelDescription,
+  RequestUpdate,
+  Submit,
+} from '@spotlight/proto';
 import type { ServiceError } from '../errors/service-error.js';
 
 /** One worker at this moment; an immutable copy made when it reports. */
@@ -38,7 +46,14 @@ export interface WorkerFleet {
   snapshots(): readonly WorkerSnapshot[];
   /** Throws ServiceError UNAVAILABLE when the worker has just gone. */
   call(workerId: string, submit: Submit, listener: CallListener): WorkerCall;
+  /** Token ids and bytes of a text or a chat, from the worker's tokenizer. Rejects with a ServiceError. */
+  encode(workerId: string, request: EncodeRequest): Promise<EncodeResponse>;
+  /** Called after a worker joined, left or changed its state (not on every load report). Returns the unsubscribe. */
+  onChange(listener: () => void): () => void;
 }
+
+/** What Nest injects a WorkerFleet by: an interface has no value at run time. */
+export const WORKER_FLEET = Symbol('WorkerFleet');
 
 /** What the router looks at of a request. */
 export interface RouteRequest {
