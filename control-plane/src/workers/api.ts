@@ -22,6 +22,7 @@ export interface WorkerSnapshot {
   readonly load: Load;
   /** Requests this replica has sent and not seen end; corrects a load report that is a step old. */
   readonly inFlight: number;
+  readonly maxRequests: number;
   readonly maxWaiting: number;
   readonly blockSize: number;
   readonly device: string;
