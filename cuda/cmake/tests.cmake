@@ -1,0 +1,28 @@
+# One executable a test file (target native_tests, run by ctest) and a bench file (target native_benches); neither is part of `all`,
+# so a user's build compiles only what serves.
+enable_testing()
+add_library(spotlight_check STATIC EXCLUDE_FROM_ALL test/check_main.cc)
+target_link_libraries(spotlight_check PUBLIC spotlight_core)
+add_custom_target(native_tests)
+add_custom_target(native_benches)
+
+function(spotlight_executable source group)
+  string(REGEX REPLACE "\\.cc$" "" name "${source}")
+  string(REPLACE "/" "_" name "${name}")
+  add_executable(${name} EXCLUDE_FROM_ALL ${source})
+  target_compile_options(${name} PRIVATE ${SPOTLIGHT_CXX_FLAGS})
+  target_link_libraries(${name} PRIVATE ${ARGN})
+  set_target_properties(${name} PROPERTIES RUNTIME_OUTPUT_DIRECTORY "${CMAKE_BINARY_DIR}/${group}")
+  add_dependencies(${group} ${name})
+  if(group STREQUAL "native_tests")
+    add_test(NAME ${name} COMMAND ${name})
+    set_tests_properties(${name} PROPERTIES SKIP_RETURN_CODE 77)
+  endif()
+endfunction()
+
+foreach(source IN LISTS SPOTLIGHT_TEST_SOURCES)
+  spotlight_executable(${source} native_tests spotlight_check)
+endforeach()
+foreach(source IN LISTS SPOTLIGHT_BENCH_SOURCES)
+  spotlight_executable(${source} native_benches spotlight_core)
+endforeach()
