@@ -145,7 +145,10 @@ export interface SamplingState {
   readonly frequencyPenalty: number;
   readonly repetitionPenalty: number;
   readonly logitBias?: ReadonlyMap<number, number>;
-  /** Token ids that cannot be drawn before position `bannedUntil` (min_tokens). */
+  /**
+   * Token ids that cannot be drawn before position `bannedUntil` (min_tokens). Everywhere in sampling, a drawn token's
+   * position is its own: one past the last token of the row that draws it.
+   */
   readonly banned?: readonly number[];
   readonly bannedUntil?: number;
   /** Alternatives reported a sampled token; absent: no logprobs. */
@@ -158,10 +161,16 @@ export interface SequenceOptions {
   readonly attention?: { readonly backend?: BackendName; readonly fraction?: number; readonly tail?: Tail };
   /** Plane this sequence scores with, for life. */
   readonly slot: SlotId;
-  /** Tokens so far, for penalties: needed when a penalty is on and rows will not carry them (prefix hit, recompute). */
+  /**
+   * Tokens so far, given whenever a penalty is on. Penalties look at these and at the tokens drawn since, never at the
+   * tokens of rows: a prefix hit, a recompute and a phase boundary inside the prompt then all count alike.
+   */
   readonly promptTokens?: Int32Array;
   readonly generatedTokens?: Int32Array;
-  /** Blocks already filled (prefix-cache hit), in order. */
+  /**
+   * Blocks already filled (prefix-cache hit), in order; the last may be filled in part (the copy a fork writes on in).
+   * The first row starts at a position p with ceil(p / 64) = blocks.length.
+   */
   readonly blocks?: readonly BlockId[];
 }
 
@@ -187,6 +196,7 @@ export interface BatchRow {
 }
 
 export interface Batch {
+  /** At most one row a sequence; may be empty when `close` is not. */
   readonly rows: readonly BatchRow[];
   /** Whole-block copies done before any row runs (copy-on-write): K, V, summaries and both planes. */
   readonly copies?: readonly { readonly from: BlockId; readonly to: BlockId }[];
@@ -258,7 +268,10 @@ export interface Engine {
   readonly artifacts: readonly (ArtifactInfo | undefined)[];
   /** [sync] Opens native state for one sequence. */
   openSequence(options: SequenceOptions): SequenceId;
-  /** [sync] Queues one step; throws QUEUE_FULL with two in flight. */
+  /**
+   * [sync] Queues one step; throws QUEUE_FULL with two in flight. A batch that throws INVALID_ARGUMENT has changed
+   * nothing; a message about one row begins with "rows[i]".
+   */
   submit(batch: Batch): StepId;
   /** [async] The oldest step not collected yet. Rejects with ENGINE_DEAD after a fault. */
   collect(): Promise<StepResult>;
