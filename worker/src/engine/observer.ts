@@ -1,0 +1,64 @@
+// What the engine tells telemetry. Per-token values arrive once a step as one array: a call a token into a metrics
+// library would cost more than the token's share of the step. Every time is in seconds.
+import type { ErrorCode, FinishReason } from '@spotlight/proto';
+
+/** One retired step. */
+export interface StepObservation {
+  readonly rows: number;
+  /** Tokens of rows that fill prompts or run known tokens again. */
+  readonly promptTokens: number;
+  /** Tokens of rows that drew a token after a single new one. */
+  readonly decodeTokens: number;
+  /** Duration as the native engine measured it. */
+  readonly seconds: number;
+}
+
+/** One request that has ended, by whichever way. */
+export interface RequestObservation {
+  /** Of each choice, in order of choice. */
+  readonly finishReasons: readonly FinishReason[];
+  /** Set when the request ended with an error. */
+  readonly error: ErrorCode | undefined;
+  readonly promptTokens: number;
+  readonly cachedTokens: number;
+  readonly completionTokens: number;
+  readonly choices: number;
+  readonly maxTokens: number;
+  readonly preemptions: number;
+  /** Submit to the end. */
+  readonly endToEnd: number;
+  /** Submit to first admission; undefined when never admitted. */
+  readonly queued: number | undefined;
+  /** First admission to first token. */
+  readonly prefill: number | undefined;
+  /** First token to the end. */
+  readonly decode: number | undefined;
+}
+
+export interface EngineObserver {
+  stepped(step: StepObservation): void;
+  /** Submit to the first drawn token of a request. */
+  firstToken(seconds: number): void;
+  /** The first `count` entries: time since the previous token of a choice, one entry a token. The array is reused. */
+  interToken(seconds: Float64Array, count: number): void;
+  finished(request: RequestObservation): void;
+  preempted(): void;
+  /** Once an admission that may use the cache: prompt tokens looked up and found. */
+  prefixLookup(queried: number, found: number): void;
+  /** submit() refused a request. */
+  rejected(code: ErrorCode): void;
+  /** The idle audit found blocks lost or held twice. */
+  auditFailed(problem: string): void;
+}
+
+/** Hears nothing: for tests and benches. */
+export const silentObserver: EngineObserver = {
+  stepped: () => undefined,
+  firstToken: () => undefined,
+  interToken: () => undefined,
+  finished: () => undefined,
+  preempted: () => undefined,
+  prefixLookup: () => undefined,
+  rejected: () => undefined,
+  auditFailed: () => undefined,
+};
