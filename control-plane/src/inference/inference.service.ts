@@ -1,0 +1,113 @@
+// R2, the one path both doors enter: admit -> route -> call -> relay. Owns the set of requests in flight, which is what
+// admission counts, shutdown drains and nothing else may touch. Authentication has happened at the door.
+import { Inject, Injectable } from '@nestjs/common';
+import { ErrorCode } from '@spotlight/proto';
+import type { Config } from '../config/config.js';
+import { CONFIG } from '../config/config.js';
+import { ServiceError } from '../errors/service-error.js';
+import { prefixHashes } from '../routing/hash.js';
+import { RoutingService } from '../routing/routing.service.js';
+import { Metrics } from '../telemetry/metrics.js';
+import { WORKER_FLEET } from '../workers/api.js';
+import type { WorkerFleet } from '../workers/api.js';
+import { canonicalBytes } from './canonical-bytes.js';
+import type { Generation, GenerationRequest, GenerationSink } from './generation-request.js';
+import type { RelayParts } from './relay.js';
+import { Relay } from './relay.js';
+import { withSeed } from './seed.js';
+import { validateAttention, validatePrompt, validateSampling } from './validate.js';
+
+@Injectable()
+export class InferenceService {
+  readonly #inFlight = new Set<Relay>();
+  readonly #parts: RelayParts;
+  #sequence = 0;
+  #draining = false;
+  #onIdle: (() => void) | undefined;
+
+  constructor(
+    @Inject(CONFIG) private readonly config: Pick<Config, 'maxRequests' | 'requestTimeout'>,
+    @Inject(WORKER_FLEET) fleet: Pick<WorkerFleet, 'call'>,
+    @Inject(RoutingService) private readonly router: Pick<RoutingService, 'route' | 'resolveModel'>,
+    @Inject(Metrics) private readonly metrics: Metrics,
+  ) {
+    this.#parts = { fleet, router, metrics };
+  }
+
+  get inFlight(): number {
+    return this.#inFlight.size;
+  }
+
+  /**
+   * Starts a request. Its news come to the sink, never before this returns.
+   * Throws ServiceError when it is invalid, not admitted, or no worker takes it.
+   */
+  generate(request: GenerationRequest, sink: GenerationSink): Generation {
+    validatePrompt(request.prompt);
+    validateSampling(request.sampling);
+    validateAttention(request.attention);
+    this.#admit();
+    const model = this.router.resolveModel(request.model);
+    const bytes = canonicalBytes(request.prompt);
+    this.#sequence += 1;
+    const relay = new Relay(
+      this.#parts,
+      {
+        request,
+        sampling: withSeed(request.sampling),
+        route: {
+          model,
+          sessionId: request.sessionId,
+          prefixHashes: prefixHashes(bytes),
+          promptBytes: bytes.length,
+        },
+        wireId: `${request.requestId}~${this.#sequence.toString(36)}`,
+        timeoutMs: Math.min(request.timeoutMs ?? Number.POSITIVE_INFINITY, this.config.requestTimeout),
+        onEnd: (ended) => {
+          this.#leave(ended);
+        },
+      },
+      sink,
+    );
+    this.#inFlight.add(relay);
+    this.metrics.inFlight.set(this.#inFlight.size);
+    relay.begin();
+    return relay;
+  }
+
+  /**
+   * Takes nothing new and waits until every request has ended; those still running after `timeoutMs` end with UNAVAILABLE,
+   * which their clients may retry on another replica.
+   */
+  async drain(timeoutMs: number): Promise<void> {
+    this.#draining = true;
+    if (this.#inFlight.size === 0) return;
+    const idle = new Promise<void>((resolve) => {
+      this.#onIdle = resolve;
+    });
+    const timer = setTimeout(() => {
+      for (const relay of [...this.#inFlight]) relay.abort(stopping());
+    }, timeoutMs);
+    await idle;
+    clearTimeout(timer);
+  }
+
+  #admit(): void {
+    if (this.#draining) throw stopping();
+    if (this.#inFlight.size < this.config.maxRequests) return;
+    throw new ServiceError(
+      ErrorCode.OVERLOADED,
+      `This server is already at its limit of ${this.config.maxRequests} requests; try again shortly.`,
+    );
+  }
+
+  #leave(relay: Relay): void {
+    this.#inFlight.delete(relay);
+    this.metrics.inFlight.set(this.#inFlight.size);
+    if (this.#inFlight.size === 0) this.#onIdle?.();
+  }
+}
+
+function stopping(): ServiceError {
+  return new ServiceError(ErrorCode.UNAVAILABLE, 'This server is shutting down; send the request again.');
+}

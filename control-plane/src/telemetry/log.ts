@@ -1,0 +1,32 @@
+// One pino logger for the process, injected as LOG, and the face Nest wants of it. Lines are JSON on stderr: stdout is the CLI's.
+import type { LoggerService } from '@nestjs/common';
+import type { Logger } from 'pino';
+import { destination, pino } from 'pino';
+
+export type Log = Logger;
+
+/** Nest injection token of the Log. */
+export const LOG = Symbol('log');
+
+export function createLog(level: string): Log {
+  return pino({ level, base: { name: 'control-plane' } }, destination({ dest: 2, sync: true }));
+}
+
+/** Nest's own lines say what it wired: details, so its `log` level is debug here. */
+export function nestLogger(log: Log): LoggerService {
+  const at =
+    (level: 'trace' | 'debug' | 'warn' | 'error' | 'fatal') =>
+    (message: unknown, ...rest: unknown[]): void => {
+      const context = rest.at(-1);
+      const stack = rest.length > 1 && typeof rest[0] === 'string' ? rest[0] : undefined;
+      log[level]({ context: typeof context === 'string' ? context : undefined, stack }, String(message));
+    };
+  return {
+    verbose: at('trace'),
+    debug: at('debug'),
+    log: at('debug'),
+    warn: at('warn'),
+    error: at('error'),
+    fatal: at('fatal'),
+  };
+}
