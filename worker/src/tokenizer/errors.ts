@@ -1,0 +1,17 @@
+// What goes wrong in this room: a model whose tokenizer cannot be served (at start), and a prompt that cannot be encoded.
+
+/** The model's tokenizer files are missing, broken or of a kind not supported; stops the start. */
+export class TokenizerError extends Error {
+  override readonly name = 'TokenizerError';
+}
+
+/** The caller's prompt cannot be encoded; `field` names the part of the request at fault. */
+export class PromptError extends Error {
+  override readonly name = 'PromptError';
+  constructor(
+    readonly field: string,
+    message: string,
+  ) {
+    super(message);
+  }
+}
