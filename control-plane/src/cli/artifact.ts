@@ -1,0 +1,68 @@
+// `spotlight artifact inspect|verify`: what a hash artifact says of itself, read by the same native reader that serves it,
+// so that a file that verifies here is one a worker will load.
+import type { ArtifactInfo } from '@spotlight/cuda';
+import { inspectArtifact } from '@spotlight/cuda';
+import type { Command } from 'commander';
+import { CliError } from './cli-error.js';
+
+interface InspectFlags {
+  readonly json?: true;
+}
+interface VerifyFlags extends InspectFlags {
+  readonly digest?: string;
+  readonly fingerprint?: string;
+}
+
+function print(info: ArtifactInfo, json: true | undefined): void {
+  if (json) {
+    process.stdout.write(`${JSON.stringify(info)}\n`);
+    return;
+  }
+  const rows: [string, string][] = [
+    ['digest', info.digest],
+    ['encoder', info.encoder],
+    ['bits', String(info.bits)],
+    ['heads', `${info.queryHeads} query, ${info.kvHeads} KV, ${info.headDim} wide`],
+    ['layers', info.layers.join(' ')],
+    ['model', info.fingerprint],
+    ...Object.entries(info.metadata),
+  ];
+  const width = Math.max(...rows.map(([name]) => name.length));
+  for (const [name, value] of rows) process.stdout.write(`${name.padEnd(width)}  ${value}\n`);
+}
+
+/** Throws CliError for the first thing wanted that the artifact is not. */
+export function checkArtifact(info: ArtifactInfo, wanted: Omit<VerifyFlags, 'json'>): void {
+  if (wanted.digest !== undefined && wanted.digest !== info.digest) {
+    throw new CliError(`The file's digest is ${info.digest}, not ${wanted.digest}. Fetch it again.`);
+  }
+  if (wanted.fingerprint !== undefined && wanted.fingerprint !== info.fingerprint) {
+    throw new CliError(
+      `The artifact was made for model ${info.fingerprint}, not ${wanted.fingerprint}. Use the artifact of this model.`,
+    );
+  }
+}
+
+export function addArtifactCommand(program: Command): void {
+  const artifact = program.command('artifact').description('look into a hash artifact (safetensors file)');
+  artifact
+    .command('inspect')
+    .description('print what the file says of itself')
+    .argument('<file>')
+    .option('--json', 'one JSON object')
+    .action(async (file: string, flags: InspectFlags) => {
+      print(await inspectArtifact(file), flags.json);
+    });
+  artifact
+    .command('verify')
+    .description('read every tensor, compare with what is wanted; exit 1 if it does not hold')
+    .argument('<file>')
+    .option('--digest <sha256>', 'the digest it must have')
+    .option('--fingerprint <hex>', 'the model fingerprint it must be made for')
+    .option('--json', 'one JSON object')
+    .action(async (file: string, flags: VerifyFlags) => {
+      const info = await inspectArtifact(file);
+      checkArtifact(info, flags);
+      print(info, flags.json);
+    });
+}

@@ -1,0 +1,59 @@
+// What `spotlight serve` tells on stdout: lines for people, or one JSON object an event (--json). Logs go to stderr.
+import type { WorkerSnapshot } from '../workers/api.js';
+
+export interface Listening {
+  readonly httpUrl: string;
+  readonly grpcAddress: string;
+  /** The admin key made at the first start; it is shown once and never again. */
+  readonly newAdminKey: string | undefined;
+}
+
+export class ServeReport {
+  constructor(private readonly json: boolean) {}
+
+  listening({ httpUrl, grpcAddress, newAdminKey }: Listening): void {
+    this.tell({ event: 'listening', http: httpUrl, grpc: grpcAddress, adminKey: newAdminKey }, [
+      `HTTP   ${httpUrl}/v1`,
+      `gRPC   ${grpcAddress}`,
+      ...(newAdminKey === undefined ? [] : [`Admin key, shown this once: ${newAdminKey}`]),
+    ]);
+  }
+
+  workerStarted(name: string, pid: number): void {
+    this.tell({ event: 'worker', name, state: 'started', pid }, [`${name} starting (process ${pid})`]);
+  }
+
+  workerExited(name: string, how: string, waitMs: number | undefined): void {
+    const next =
+      waitMs === undefined ? 'giving up: see its message above' : `starting again in ${waitMs / 1000} s`;
+    this.tell({ event: 'worker', name, state: 'exited', how, restartInMs: waitMs }, [
+      `${name} ended with ${how}, ${next}`,
+    ]);
+  }
+
+  ready(workers: readonly WorkerSnapshot[]): void {
+    const served = workers
+      .filter((worker) => worker.state === 'ready')
+      .map(({ model, device, metricsAddress }) => ({
+        model: model.id,
+        backend: model.backend,
+        device,
+        metrics: metricsAddress,
+      }));
+    this.tell({ event: 'ready', workers: served }, [
+      ...served.map(
+        ({ model, backend, device, metrics }) =>
+          `${model} on ${device}, ${backend} attention, metrics at http://${metrics}/metrics`,
+      ),
+      'ready',
+    ]);
+  }
+
+  stopping(signal: string): void {
+    this.tell({ event: 'stopping', signal }, ['stopping: running requests may finish']);
+  }
+
+  private tell(event: object, lines: readonly string[]): void {
+    process.stdout.write(this.json ? `${JSON.stringify(event)}\n` : `${lines.join('\n')}\n`);
+  }
+}

@@ -1,0 +1,171 @@
+// `spotlight serve`: the control plane in this process and its workers in processes of their own, until Ctrl-C.
+// The workers join over gRPC as any other would, so one machine runs the same way as a fleet does.
+import { randomBytes } from 'node:crypto';
+import { availableParallelism } from 'node:os';
+import type { Command } from 'commander';
+import { Option } from 'commander';
+import type { Config, Flags } from '../config/config.js';
+import { ConfigError, loadConfig } from '../config/config.js';
+import { flagOf, SETTING_NAMES, SETTINGS, variableOf } from '../config/settings.js';
+import type { WorkerFleet } from '../workers/api.js';
+import { CliError, EXIT } from './cli-error.js';
+import { numberIn } from './generation-options.js';
+import { ServeReport } from './serve-report.js';
+import type { WorkerFlags } from './worker-options.js';
+import { addWorkerOptions, workerEntry, workerFlags } from './worker-options.js';
+import { WorkerSupervisor } from './worker-supervisor.js';
+
+interface ServeFlags extends Flags, WorkerFlags {
+  readonly workers: number;
+  readonly metricsPort: number;
+  readonly json?: true;
+}
+
+function readConfig(flags: Flags): Config {
+  try {
+    return loadConfig(flags);
+  } catch (error) {
+    if (error instanceof ConfigError) throw new CliError(error.message, EXIT.usage, { cause: error });
+    throw error;
+  }
+}
+
+/** Where a worker of this machine reaches a port bound to `host`: a wildcard is no address to dial. */
+export function dialAddress(host: string, port: number): string {
+  const bare = host.replace(/^\[|\]$/g, '');
+  if (bare === '0.0.0.0') return `127.0.0.1:${port}`;
+  if (bare === '::') return `[::1]:${port}`;
+  return bare.includes(':') ? `[${bare}]:${port}` : `${bare}:${port}`;
+}
+
+/** Flags of worker `index`: its gRPC port is its own business, its metrics port counts up from the first one's. */
+export function workerArguments(
+  index: number,
+  flags: Pick<ServeFlags, 'metricsPort' | 'workers'> & WorkerFlags,
+  join: string,
+): string[] {
+  const shared = Math.max(1, Math.floor(availableParallelism() / flags.workers));
+  return [
+    ...['--join', join, '--host', '127.0.0.1', '--grpc-port', '0'],
+    ...['--metrics-port', String(flags.metricsPort === 0 ? 0 : flags.metricsPort + index)],
+    ...workerFlags(flags.workers > 1 ? { ...flags, threads: flags.threads ?? String(shared) } : flags),
+  ];
+}
+
+/** Calls back at the first worker that can take a request. */
+function onceReady(fleet: WorkerFleet, ready: () => void): void {
+  const check = (): boolean => fleet.snapshots().some((worker) => worker.state === 'ready');
+  if (check()) {
+    ready();
+    return;
+  }
+  const unsubscribe = fleet.onChange(() => {
+    if (!check()) return;
+    unsubscribe();
+    ready();
+  });
+}
+
+async function serve(flags: ServeFlags, more: readonly string[]): Promise<void> {
+  const given = readConfig(flags);
+  const entry = flags.workers > 0 ? workerEntry() : '';
+  // The workers below join with a token of this run, so that they need no key even where others do.
+  const joinToken = randomBytes(24).toString('base64url');
+  const config: Config = { ...given, joinTokens: [...given.joinTokens, joinToken] };
+  const report = new ServeReport(flags.json ?? false);
+
+  const { startControlPlane } = await import('../main.js');
+  const controlPlane = await startControlPlane(config);
+  report.listening(controlPlane);
+  let anyReady = false;
+  onceReady(controlPlane.fleet, () => {
+    anyReady = true;
+    report.ready(controlPlane.fleet.snapshots());
+  });
+
+  let end: (exitCode: number) => void = () => undefined;
+  const ended = new Promise<number>((resolve) => {
+    end = resolve;
+  });
+  const supervisor = new WorkerSupervisor({
+    mayRestart: () => anyReady,
+    events: {
+      started: (name, pid) => {
+        report.workerStarted(name, pid);
+      },
+      exited: (name, how, waitMs) => {
+        report.workerExited(name, how, waitMs);
+        if (waitMs === undefined) end(EXIT.failure);
+      },
+    },
+  });
+  for (const signal of ['SIGINT', 'SIGTERM'] as const) {
+    process.once(signal, () => {
+      report.stopping(signal);
+      end(0);
+    });
+  }
+  const join = dialAddress(config.host, controlPlane.grpcPort);
+  for (let index = 0; index < flags.workers; index += 1) {
+    supervisor.start({
+      name: `worker ${index}`,
+      args: [entry, ...workerArguments(index, flags, join), ...more],
+      env: { SPOTLIGHT_JOIN_TOKEN: joinToken },
+    });
+  }
+
+  process.exitCode = await ended;
+  // The doors close first and wait for running requests; only then may the workers that run them end.
+  await controlPlane.close();
+  await supervisor.stop();
+}
+
+export function addServeCommand(program: Command): void {
+  const command = program
+    .command('serve', { isDefault: false })
+    .summary('serve a model: OpenAI HTTP API, gRPC API, workers')
+    .description(
+      'Starts the control plane and its workers, and prints "ready" when the first request would be answered.',
+    )
+    .optionsGroup('Workers:')
+    .option('--workers <n>', 'worker processes; 0 waits for others to join', numberIn(0, 64, true), 1);
+  addWorkerOptions(command)
+    .addOption(
+      new Option(
+        '--metrics-port <port>',
+        "port of the first worker's /metrics, the others take the next ones; 0 picks free ones",
+      )
+        .env('SPOTLIGHT_METRICS_PORT')
+        .argParser(numberIn(0, 65_535, true))
+        .default(8002),
+    )
+    .argument('[flags...]', 'after "--": further flags for every worker, see "spotlight worker --help"')
+    .optionsGroup('Control plane (each also a variable, as SPOTLIGHT_HTTP_PORT for --http-port):');
+  for (const name of SETTING_NAMES) {
+    const setting = SETTINGS[name];
+    if ('secret' in setting && setting.secret === 'env') continue;
+    const fallback = setting.fallback === undefined ? '' : ` (default: ${setting.fallback || 'none'})`;
+    command.option(`--${flagOf(name)} <value>`, `${setting.help}${fallback}`);
+  }
+  const variables = SETTING_NAMES.flatMap((name) => {
+    const setting = SETTINGS[name];
+    return 'secret' in setting && setting.secret === 'env'
+      ? [`  ${variableOf(name).padEnd(24)} ${setting.help}`]
+      : [];
+  });
+  command
+    .optionsGroup('Options:')
+    .option('--json', 'one JSON object an event and line on stdout: listening, worker, ready, stopping')
+    .addHelpText(
+      'after',
+      `
+Variables only, because a command line is public on its machine:
+${variables.join('\n')}
+
+Examples:
+  spotlight serve
+  spotlight serve --model ./models/qwen --http-port 9000 --workers 2
+  spotlight serve --workers 0 --host 0.0.0.0     (workers join from elsewhere: spotlight worker --join HOST:8001)`,
+    )
+    .action((more: string[], flags: ServeFlags) => serve(flags, more));
+}
