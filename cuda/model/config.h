@@ -50,6 +50,10 @@ struct ModelConfig {
 // Throws MODEL_UNSUPPORTED or MODEL_CORRUPT naming the field.
 void validate(const ModelConfig& config);
 
+// The context that linear or YaRN scaling reaches from max_model_len as the file states it (files state the unscaled one);
+// unchanged for other scalings. Throws MODEL_CORRUPT when it is no sane number.
+int32_t scaled_context(const ModelConfig& config);
+
 // One line a field, sorted, independent of the file format; its SHA-256 is the model's fingerprint (taken in index.ts).
 std::string fingerprint_text(const ModelConfig& config);
 
