@@ -18,7 +18,7 @@ else()
   set(march "-march=${SPOTLIGHT_LEVEL}")
 endif()
 # No contraction by the compiler: a sum must not depend on which instruction set a file was built for.
-set(SPOTLIGHT_CXX_FLAGS ${march} -ffp-contract=off -fno-math-errno -Wall -Wextra -Werror=return-type)
+set(SPOTLIGHT_CXX_FLAGS ${march} -ffp-contract=off -fno-math-errno -Wall -Wextra -Werror=return-type -Wno-maybe-uninitialized)
 
 if(CMAKE_SYSTEM_PROCESSOR MATCHES "x86_64|AMD64")
   set(avx2_flags "-mavx2;-mfma;-mf16c;-mbmi;-mbmi2;-mpopcnt;-mlzcnt")

@@ -1,0 +1,106 @@
+// The seam between the model and where it runs. The model records a step once, in these ops,
+// against a Recorder; the CPU device turns that into a ggml graph it keeps for steps of the same
+// shape, a CUDA device into launches captured as a graph. RoPE lives inside attend: it is the last
+// thing done to q and k, and both kinds of device do it while storing K.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "attention/backend.h"
+#include "model/weights.h"
+#include "sampling/sampling.h"
+
+namespace spotlight {
+
+// A weight the device holds. Default-made: none.
+struct Weight {
+  int32_t id = -1;
+  int64_t rows = 0, cols = 0;
+  explicit operator bool() const { return id >= 0; }
+};
+
+// A value of the step being recorded, valid until record() returns. Rows are tokens (or selected
+// tokens), f32.
+struct Value {
+  int32_t id = -1;
+};
+
+class Recorder {
+ public:
+  virtual ~Recorder() = default;
+  virtual Value embed(Weight table) = 0;             // of the step's token ids -> [tokens, cols]
+  virtual Value rms_norm(Value x, Weight gain) = 0;  // over a whole row, the model's epsilon
+  virtual Value head_norm(Value x,
+                          Weight gain) = 0;  // over each head_dim of a row (Qwen3); gain [head_dim]
+  virtual Value matmul(Value x, Weight weight,
+                       Weight bias) = 0;  // [n, cols] -> [n, rows]; bias may be none
+  virtual Value columns(Value x, int64_t from,
+                        int64_t count) = 0;          // a view of every row's [from, from + count)
+  virtual Value silu_mul(Value gate, Value up) = 0;  // silu(gate) * up
+  virtual Value add(Value a, Value b) = 0;
+  // RoPE on q and k, K and V into the cache, attention by the step's rows: [tokens, query_width].
+  virtual Value attend(int32_t layer, Value q, Value k, Value v) = 0;
+  // Only the rows whose logits the step needs, in order: [selected, cols].
+  virtual Value select(Value x) = 0;
+  virtual int32_t selected() const = 0;
+  // Logits of selected rows and what the step draws from them; ends the step.
+  virtual void logits(Value x, Weight head) = 0;
+};
+
+// What a device runs: the model. A device may call record once a shape or once a step.
+class Program {
+ public:
+  virtual ~Program() = default;
+  virtual void record(Recorder& recorder) const = 0;
+};
+
+// One step, packed. All pointers stay valid until run returns.
+struct StepInput {
+  const int32_t* tokens = nullptr;     // [count]
+  const int32_t* positions = nullptr;  // [count]
+  int32_t count = 0;
+  const RowView* rows = nullptr;
+  int32_t row_count = 0;
+  const int32_t* selected =
+      nullptr;  // [selected_count] ascending indexes into tokens whose logits are needed
+  int32_t selected_count = 0;
+  LogitsTask* tasks =
+      nullptr;  // [selected_count] what to do with each row of logits, and the answers
+};
+
+class Device {
+ public:
+  virtual ~Device() = default;
+  virtual const std::string& name() const = 0;  // of the hardware
+  virtual const std::string& isa() const = 0;   // of the kernels in force
+  virtual int32_t threads() const = 0;
+  // Takes weights into the device; several are stacked by rows into one (they must share type and
+  // cols), exact on quantised rows.
+  virtual Weight load(const std::vector<const WeightView*>& views) = 0;
+  // Whether load would take these as one.
+  virtual bool stackable(const std::vector<const WeightView*>& views) const = 0;
+  virtual void run(const Program& program, const StepInput& step) = 0;
+  // Block pool and slots. Only between runs.
+  virtual void copy_block(int32_t from, int32_t to) = 0;
+  virtual void set_encoder(int32_t plane, const Encoder* encoder) = 0;
+  virtual void rehash(int32_t plane, const int32_t* blocks, const int32_t* filled,
+                      int32_t count) = 0;
+};
+
+struct DeviceOptions {
+  ModelConfig config;
+  std::string isa = "auto";
+  std::string backend = "spotlight";
+  int32_t threads = 1;
+  int32_t blocks = 0;
+  int32_t code_bits = 128;
+  int32_t max_tokens = 512;  // most tokens of one step
+  AttentionCounters* counters = nullptr;
+};
+
+std::unique_ptr<Device> make_cpu_device(const DeviceOptions& options);
+
+}  // namespace spotlight
