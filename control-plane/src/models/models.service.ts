@@ -4,7 +4,21 @@ import { Inject, Injectable } from '@nestjs/common';
 import { Model } from '@spotlight/proto';
 import type { WorkerFleet, WorkerSnapshot } from '../workers/api.js';
 import { WORKER_FLEET } from '../workers/api.js';
+import type { ModelDims } from '../storage/schema.js';
 import { Registry } from '../workers/registry.js';
+
+/** A model as the database remembers it, and what is served of it now. */
+export interface ModelHistory {
+  readonly id: string;
+  readonly fingerprint: string;
+  readonly dims: ModelDims;
+  readonly source: string;
+  readonly firstSeen: Date;
+  readonly lastSeen: Date;
+  readonly workers: number;
+  readonly backend: string | null;
+  readonly artifactDigest: string | null;
+}
 
 /** A model whose last worker left this recently is "not available now" rather than "not found". */
 const EXPECTED_MS = 10 * 60_000;
@@ -13,7 +27,7 @@ const EXPECTED_MS = 10 * 60_000;
 export class ModelsService {
   constructor(
     @Inject(WORKER_FLEET) private readonly fleet: Pick<WorkerFleet, 'snapshots'>,
-    @Inject(Registry) private readonly registry: Pick<Registry, 'model'>,
+    @Inject(Registry) private readonly registry: Pick<Registry, 'model' | 'models'>,
   ) {}
 
   /** Every model with a worker that is not dead, by id. Where workers disagree the most common description is told. */
@@ -32,6 +46,25 @@ export class ModelsService {
   isExpected(id: string): boolean {
     const row = this.registry.model(id);
     return row !== undefined && Date.now() - row.lastSeen.getTime() < EXPECTED_MS;
+  }
+
+  /** Every model ever served here, latest first. */
+  async history(): Promise<ModelHistory[]> {
+    const rows = await this.registry.models();
+    const snapshots = this.fleet.snapshots();
+    return rows.map((row) => {
+      const workers = snapshots.filter(
+        ({ model, state }) =>
+          state !== 'dead' && model.id === row.id && model.fingerprint === row.fingerprint,
+      );
+      const now = workers.length > 0 ? this.#describe(row.id, workers) : undefined;
+      return {
+        ...row,
+        workers: workers.length,
+        backend: now?.backend ?? null,
+        artifactDigest: now?.artifactDigest ?? null,
+      };
+    });
   }
 
   #describe(id: string, workers: readonly WorkerSnapshot[]): Model {

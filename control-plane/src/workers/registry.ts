@@ -2,7 +2,7 @@
 // flushed once a second in one statement a table, so neither a join nor a token ever waits for a row.
 import { Inject, Injectable } from '@nestjs/common';
 import type { OnModuleDestroy } from '@nestjs/common';
-import { max, min, sql } from 'drizzle-orm';
+import { desc, max, min, sql } from 'drizzle-orm';
 import type { Log } from '../telemetry/log.js';
 import { LOG } from '../telemetry/log.js';
 import { models, workers } from '../storage/schema.js';
@@ -16,6 +16,7 @@ export interface ModelSeen {
   readonly lastSeen: Date;
 }
 
+export type ModelRow = typeof models.$inferSelect;
 export type WorkerRow = typeof workers.$inferSelect;
 
 @Injectable()
@@ -66,12 +67,12 @@ export class Registry implements OnModuleDestroy {
   /** Every worker ever seen, latest first, those gone included. */
   async workers(): Promise<WorkerRow[]> {
     await this.flush();
-    return this.storage.query((db) =>
-      db
-        .select()
-        .from(workers)
-        .orderBy(sql`${workers.lastSeen} desc`),
-    );
+    return this.storage.query((db) => db.select().from(workers).orderBy(desc(workers.lastSeen)));
+  }
+
+  async models(): Promise<ModelRow[]> {
+    await this.flush();
+    return this.storage.query((db) => db.select().from(models).orderBy(desc(models.lastSeen)));
   }
 
   /** Writes what has been seen since the last time. A database that is away keeps it for the next time. */

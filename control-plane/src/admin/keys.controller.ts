@@ -1,0 +1,38 @@
+// /api/v1/keys: make, list and revoke API keys. The key itself is in the answer to POST and nowhere else, ever.
+import { Body, Controller, Delete, Get, HttpCode, Inject, Param, Post, UseGuards } from '@nestjs/common';
+import { z } from 'zod';
+import { AuthGuard, Requires } from '../auth/auth.guard.js';
+import type { KeyInfo } from '../auth/key-store.js';
+import { KeyStore } from '../auth/key-store.js';
+import { SCOPES } from '../auth/scopes.js';
+import { parseBody } from '../openai/parse-body.js';
+
+const NEW_KEY = z.strictObject({
+  name: z.string().min(1).max(100),
+  scopes: z.array(z.enum(SCOPES)).min(1).default(['generate']),
+});
+
+@Controller('api/v1/keys')
+@UseGuards(AuthGuard)
+@Requires('admin')
+export class KeysController {
+  constructor(@Inject(KeyStore) private readonly keys: KeyStore) {}
+
+  @Post()
+  async create(@Body() body: unknown): Promise<KeyInfo & { key: string }> {
+    const { name, scopes } = parseBody(NEW_KEY, body);
+    const { key, info } = await this.keys.create(name, [...new Set(scopes)]);
+    return { ...info, key };
+  }
+
+  @Get()
+  async list(): Promise<{ keys: KeyInfo[] }> {
+    return { keys: await this.keys.list() };
+  }
+
+  @Delete(':id')
+  @HttpCode(204)
+  async revoke(@Param('id') id: string): Promise<void> {
+    await this.keys.revoke(id);
+  }
+}

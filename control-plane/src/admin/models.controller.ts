@@ -1,0 +1,17 @@
+// /api/v1/models: every model ever served here, with how many workers serve it now.
+import { Controller, Get, Inject, UseGuards } from '@nestjs/common';
+import { AuthGuard, Requires } from '../auth/auth.guard.js';
+import type { ModelHistory } from '../models/models.service.js';
+import { ModelsService } from '../models/models.service.js';
+
+@Controller('api/v1/models')
+@UseGuards(AuthGuard)
+@Requires('admin')
+export class ModelsController {
+  constructor(@Inject(ModelsService) private readonly models: ModelsService) {}
+
+  @Get()
+  async list(): Promise<{ models: ModelHistory[] }> {
+    return { models: await this.models.history() };
+  }
+}

@@ -1,0 +1,36 @@
+// /api/v1/workers: every worker ever seen with what is live of it, and draining.
+import { Body, Controller, Get, HttpCode, Inject, Param, Put, UseGuards } from '@nestjs/common';
+import { z } from 'zod';
+import { AuthGuard, Requires } from '../auth/auth.guard.js';
+import { parseBody } from '../openai/parse-body.js';
+import { DesiredState } from '../workers/desired-state.js';
+import { Fleet } from '../workers/fleet.js';
+import { Registry } from '../workers/registry.js';
+import type { WorkerView } from './worker-view.js';
+import { workerView } from './worker-view.js';
+
+const DRAIN = z.strictObject({ drain: z.boolean() });
+
+@Controller('api/v1/workers')
+@UseGuards(AuthGuard)
+@Requires('admin')
+export class WorkersController {
+  constructor(
+    @Inject(Registry) private readonly registry: Registry,
+    @Inject(Fleet) private readonly fleet: Fleet,
+    @Inject(DesiredState) private readonly desired: DesiredState,
+  ) {}
+
+  @Get()
+  async list(): Promise<{ workers: WorkerView[] }> {
+    const rows = await this.registry.workers();
+    const live = new Map(this.fleet.snapshots().map((snapshot) => [snapshot.workerId, snapshot]));
+    return { workers: rows.map((row) => workerView(row, live.get(row.id), this.fleet.detail(row.id))) };
+  }
+
+  @Put(':id/drain')
+  @HttpCode(204)
+  async drain(@Param('id') id: string, @Body() body: unknown): Promise<void> {
+    await this.desired.setDrain(id, parseBody(DRAIN, body).drain);
+  }
+}
