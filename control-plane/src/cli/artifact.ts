@@ -1,7 +1,6 @@
 // `spotlight artifact inspect|verify`: what a hash artifact says of itself, read by the same native reader that serves it,
 // so that a file that verifies here is one a worker will load.
 import type { ArtifactInfo } from '@spotlight/cuda';
-import { inspectArtifact } from '@spotlight/cuda';
 import type { Command } from 'commander';
 import { CliError } from './cli-error.js';
 
@@ -11,6 +10,11 @@ interface InspectFlags {
 interface VerifyFlags extends InspectFlags {
   readonly digest?: string;
   readonly fingerprint?: string;
+}
+
+async function read(file: string): Promise<ArtifactInfo> {
+  const { inspectArtifact } = await import('@spotlight/cuda');
+  return inspectArtifact(file);
 }
 
 function print(info: ArtifactInfo, json: true | undefined): void {
@@ -51,7 +55,7 @@ export function addArtifactCommand(program: Command): void {
     .argument('<file>')
     .option('--json', 'one JSON object')
     .action(async (file: string, flags: InspectFlags) => {
-      print(await inspectArtifact(file), flags.json);
+      print(await read(file), flags.json);
     });
   artifact
     .command('verify')
@@ -61,7 +65,7 @@ export function addArtifactCommand(program: Command): void {
     .option('--fingerprint <hex>', 'the model fingerprint it must be made for')
     .option('--json', 'one JSON object')
     .action(async (file: string, flags: VerifyFlags) => {
-      const info = await inspectArtifact(file);
+      const info = await read(file);
       checkArtifact(info, flags);
       print(info, flags.json);
     });

@@ -1,8 +1,11 @@
 // The command as a user runs it: help without loading anything heavy, and one line with the right status for each mistake.
 import assert from 'node:assert/strict';
 import { spawnSync } from 'node:child_process';
-import { createServer } from 'node:net';
+import { mkdtempSync, rmSync } from 'node:fs';
 import type { AddressInfo } from 'node:net';
+import { createServer } from 'node:net';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 
 const MAIN = fileURLToPath(new URL('./main.js', import.meta.url));
@@ -66,6 +69,7 @@ describe('spotlight', () => {
     const server = createServer();
     await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
     const { port } = server.address() as AddressInfo;
+    const folder = mkdtempSync(join(tmpdir(), 'spotlight-cli-'));
     const { status, stderr } = spotlight(
       ...[
         'serve',
@@ -78,9 +82,10 @@ describe('spotlight', () => {
         '--log-level',
         'silent',
       ],
-      ...['--data-dir', '/tmp/spotlight-port-test'],
+      ...['--data-dir', folder],
     );
     server.close();
+    rmSync(folder, { recursive: true, force: true });
     assert.equal(status, 1);
     assert.match(stderr, new RegExp(`Port ${port} is already in use`));
   });

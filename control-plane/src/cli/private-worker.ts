@@ -139,7 +139,7 @@ class PrivateWorker implements TextSource {
         deltas,
         usage,
         artifactDigest,
-        seed,
+        seed: sampling.seed,
       });
     };
     return new Promise((resolve, reject) => {
