@@ -1,5 +1,5 @@
-// Brings ggml's source into the cache and prints its folder. The source rides inside the npm package node-llama-cpp as a git
-// bundle of llama.cpp: `npm pack` fetches only that tarball (checked against the pinned digest), nothing of it is installed or run.
+// Brings ggml's source, with the JSON header that llama.cpp vendors, into the cache and prints its folder. The source rides
+// inside the npm package node-llama-cpp as a git bundle of llama.cpp: `npm pack` fetches only that tarball (checked against the pinned digest), nothing of it is installed or run.
 import { execFileSync } from 'node:child_process';
 import { createHash } from 'node:crypto';
 import { existsSync, mkdirSync, mkdtempSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
@@ -30,20 +30,26 @@ function fetchInto(target, scratch) {
   if (digest !== SHA512) throw new Error(`${PACKAGE}@${VERSION} has SHA-512 ${digest}, expected ${SHA512}`);
   run('tar', ['-xzf', tarball, 'package/llama/gitRelease.bundle']);
   run('git', ['clone', '--quiet', '--bare', 'package/llama/gitRelease.bundle', 'llama.git']);
-  run('git', ['-C', 'llama.git', 'archive', '--format=tar', '--output=../ggml.tar', 'HEAD', 'ggml']);
+  run('git', ['-C', 'llama.git', 'archive', '--format=tar', '--output=../ggml.tar', 'HEAD', 'ggml', 'vendor/nlohmann']);
   run('tar', ['-xf', 'ggml.tar']);
   // The released tree leaves it out, and ggml's CMake configures it.
   writeFileSync(join(scratch, 'ggml', 'ggml.pc.in'), '');
+  renameSync(join(scratch, 'vendor'), join(scratch, 'ggml', 'vendor'));
+  if (!complete(target)) rmSync(target, { recursive: true, force: true });
   try {
     renameSync(join(scratch, 'ggml'), target);
   } catch (error) {
-    if (!existsSync(target)) throw error; // another build was first
+    if (!complete(target)) throw error; // another build was first
   }
+}
+
+function complete(folder) {
+  return ['src/ggml.c', 'vendor/nlohmann/json.hpp'].every((path) => existsSync(join(folder, path)));
 }
 
 const cache = process.env.SPOTLIGHT_CACHE || join(homedir(), '.cache', 'spotlight');
 const target = join(cache, `ggml-${VERSION}`);
-if (!existsSync(join(target, 'src', 'ggml.c'))) {
+if (!complete(target)) {
   mkdirSync(cache, { recursive: true });
   const scratch = mkdtempSync(join(cache, 'ggml-fetch-'));
   try {
