@@ -1,31 +1,39 @@
 // One line and one count a request, the same from both doors. Prompts and generated text never enter: a log outlives consent.
 import { Inject, Injectable } from '@nestjs/common';
 import type { Usage } from '@spotlight/proto';
-import { LOG } from './log.js';
+import { randomUUID } from 'node:crypto';
+import type { IncomingMessage, ServerResponse } from 'node:http';
 import type { Log } from './log.js';
+import { LOG } from './log.js';
 import { Metrics } from './metrics.js';
 
-/** What a door learns of a request on its way, to be told when it ends. */
+/** What a door learns of a request on its way, told when it ends. */
 export class RequestRecord {
   readonly receivedAt = performance.now();
   model: string | undefined;
   workerId: string | undefined;
   usage: Usage | undefined;
+  /** `ok` or the name of a row of errors/table.ts. */
+  outcome = 'ok';
 
   constructor(
     readonly door: 'http' | 'grpc',
-    /** The route's pattern or the method's name, never a path with ids in it. */
-    public route: string,
     readonly requestId: string,
   ) {}
 }
 
-export interface Outcome {
-  /** `ok` or the name of a row of errors/table.ts; a metric label. */
-  readonly name: string;
-  /** HTTP or gRPC status. */
-  readonly status: number;
-  readonly error?: unknown;
+const records = new WeakMap<ServerResponse, RequestRecord>();
+
+/** The record of an HTTP request by its response. The log's middleware stands first, so there is one. */
+export function recordOf(response: ServerResponse): RequestRecord {
+  const record = records.get(response);
+  if (record === undefined) throw new Error('the request log is not installed before this route');
+  return record;
+}
+
+/** The client's id when it is one that can stand in a header and a log line, or a new one. */
+export function requestIdFrom(given: string | undefined): string {
+  return given !== undefined && /^[\x21-\x7e]{1,128}$/.test(given) ? given : randomUUID();
 }
 
 @Injectable()
@@ -35,26 +43,49 @@ export class RequestLog {
     @Inject(Metrics) private readonly metrics: Metrics,
   ) {}
 
-  ended(record: RequestRecord, outcome: Outcome): void {
-    const { door, route, requestId, model, workerId, usage, receivedAt } = record;
+  /** Express middleware, first in line: gives every request its record and its x-request-id. */
+  readonly middleware = (request: IncomingMessage, response: ServerResponse, next: () => void): void => {
+    const given = request.headers['x-request-id'];
+    const record = new RequestRecord('http', requestIdFrom(typeof given === 'string' ? given : undefined));
+    records.set(response, record);
+    response.setHeader('x-request-id', record.requestId);
+    response.on('close', () => {
+      if (!response.writableFinished && record.outcome === 'ok') record.outcome = 'cancelled';
+      this.ended(record, routeOf(request), response.statusCode);
+    });
+    next();
+  };
+
+  /** @param route the route's pattern or the method's name, never a path with ids in it: it is a metric label */
+  ended(record: RequestRecord, route: string, status: number): void {
+    const { door, requestId, model, workerId, usage, receivedAt, outcome } = record;
     const seconds = (performance.now() - receivedAt) / 1000;
-    this.metrics.requests.inc({ door, route, outcome: outcome.name });
+    this.metrics.requests.inc({ door, route, outcome });
     this.metrics.requestSeconds.observe({ door, route }, seconds);
-    this.log.info(
+    const probe = PROBES.has(route);
+    this.log[probe ? 'debug' : 'info'](
       {
         requestId,
         door,
         route,
-        outcome: outcome.name,
-        status: outcome.status,
+        outcome,
+        status,
         ms: Math.round(seconds * 1e5) / 100,
         model,
         worker: workerId,
         promptTokens: usage?.promptTokens,
         completionTokens: usage?.completionTokens,
-        err: outcome.error,
       },
       'request',
     );
   }
+}
+
+/** Asked every few seconds by machines. */
+const PROBES: ReadonlySet<string> = new Set(['/healthz', '/livez', '/readyz', '/metrics']);
+
+/** Express sets `route` on the request once one has matched. */
+function routeOf(request: IncomingMessage): string {
+  const { route } = request as { route?: { path?: unknown } };
+  return typeof route?.path === 'string' ? route.path : 'unmatched';
 }

@@ -1,0 +1,54 @@
+// chat.completion and chat.completion.chunk. The role rides on a choice's first chunk instead of having one of its own.
+import type { Delta, Usage } from '@spotlight/proto';
+import type { AnswerHead, AnswerShape, FinishedChoice, ShapeOptions } from './answer-shape.js';
+import { finishFields, isVisible, openAiUsage } from './answer-shape.js';
+import { chatLogprobs } from './logprobs.js';
+
+const OBJECT = 'chat.completion.chunk';
+
+export class ChatShape implements AnswerShape {
+  readonly idPrefix = 'chatcmpl';
+  readonly #begun = new Set<number>();
+
+  constructor(private readonly options: ShapeOptions) {}
+
+  chunk(head: AnswerHead, index: number, delta: Delta): object | undefined {
+    if (!isVisible(delta, this.options)) return undefined;
+    const first = !this.#begun.has(index);
+    if (first) this.#begun.add(index);
+    const content = first || delta.text !== '' ? { content: delta.text } : {};
+    return {
+      ...head,
+      object: OBJECT,
+      choices: [
+        {
+          index,
+          delta: first ? { role: 'assistant', ...content } : content,
+          logprobs: this.options.logprobs ? chatLogprobs(delta.logprobs) : null,
+          ...finishFields(delta),
+          ...(this.options.returnTokenIds ? { token_ids: delta.tokenIds } : {}),
+        },
+      ],
+      ...(this.options.includeUsage ? { usage: null } : {}),
+    };
+  }
+
+  usageChunk(head: AnswerHead, usage: Usage): object {
+    return { ...head, object: OBJECT, choices: [], usage: openAiUsage(usage) };
+  }
+
+  whole(head: AnswerHead, choices: readonly FinishedChoice[], usage: Usage): object {
+    return {
+      ...head,
+      object: 'chat.completion',
+      choices: choices.map(({ index, text, tokenIds, logprobs, finish }) => ({
+        index,
+        message: { role: 'assistant', content: text, refusal: null },
+        logprobs: this.options.logprobs ? chatLogprobs(logprobs) : null,
+        ...finishFields(finish),
+        ...(this.options.returnTokenIds ? { token_ids: tokenIds } : {}),
+      })),
+      usage: openAiUsage(usage),
+    };
+  }
+}

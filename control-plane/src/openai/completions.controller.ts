@@ -1,0 +1,23 @@
+// POST /v1/completions.
+import { Body, Controller, Headers, Inject, Post, Res } from '@nestjs/common';
+import type { ServerResponse } from 'node:http';
+import { Requires } from '../auth/auth.guard.js';
+import { readCompletionRequest } from './completion-request.js';
+import { CompletionShape } from './completion-shape.js';
+import { Responder } from './responder.js';
+
+@Controller('v1/completions')
+@Requires('generate')
+export class CompletionsController {
+  constructor(@Inject(Responder) private readonly responder: Responder) {}
+
+  @Post()
+  create(
+    @Body() body: unknown,
+    @Headers('x-session-id') sessionId: string | undefined,
+    @Res() response: ServerResponse,
+  ): Promise<void> {
+    const request = readCompletionRequest(body);
+    return this.responder.answer({ request, shape: new CompletionShape(request), sessionId, response });
+  }
+}
