@@ -1,0 +1,57 @@
+// The Worker service as grpc-js takes it: Serve opens a stream of its own, Describe and Encode answer at once.
+import type { sendUnaryData, ServerUnaryCall } from '@grpc/grpc-js';
+import { status } from '@grpc/grpc-js';
+import type {
+  DescribeRequest,
+  DescribeResponse,
+  EncodeRequest,
+  EncodeResponse,
+  WorkerServer,
+} from '@spotlight/proto';
+import type { Logger } from 'pino';
+import type { RequestEngine } from '../engine/api.js';
+import { PromptError } from '../tokenizer/errors.js';
+import type { PromptEncoder } from './prompt.js';
+import { encodePrompt } from './prompt.js';
+import { ServeStream } from './serve-stream.js';
+
+export interface ServiceParts {
+  readonly engine: RequestEngine;
+  readonly tokenizer: PromptEncoder & { bytes(tokenId: number): Uint8Array };
+  readonly describe: () => DescribeResponse;
+  readonly log: Logger;
+}
+
+export function workerService({ engine, tokenizer, describe, log }: ServiceParts): WorkerServer {
+  return {
+    serve: (call) => {
+      log.info({ peer: call.getPeer() }, 'serve stream opened');
+      call.on('close', () => {
+        log.info({ peer: call.getPeer() }, 'serve stream closed');
+      });
+      new ServeStream(call, engine, tokenizer, log);
+    },
+    describe: (
+      _call: ServerUnaryCall<DescribeRequest, DescribeResponse>,
+      reply: sendUnaryData<DescribeResponse>,
+    ) => {
+      reply(null, describe());
+    },
+    encode: (call: ServerUnaryCall<EncodeRequest, EncodeResponse>, reply: sendUnaryData<EncodeResponse>) => {
+      const { prompt, addSpecialTokens } = call.request;
+      encodePrompt(prompt, tokenizer, addSpecialTokens === undefined ? {} : { addSpecialTokens }).then(
+        (ids) => {
+          reply(null, { tokenIds: [...ids], tokens: ids.map((id) => Buffer.from(tokenizer.bytes(id))) });
+        },
+        (error: unknown) => {
+          const fault = error instanceof PromptError;
+          if (!fault) log.error({ err: error }, 'encoding failed');
+          reply({
+            code: fault ? status.INVALID_ARGUMENT : status.INTERNAL,
+            details: fault ? error.message : 'the worker failed to encode the prompt; see its log',
+          });
+        },
+      );
+    },
+  };
+}
