@@ -1,0 +1,34 @@
+// What a benchmark is: a name and a generator of lines. A line carries a baseline and a ratio only where a peer or a floor
+// was measured in the same run, since absolute times of a shared machine mean little.
+
+export interface BenchLine {
+  readonly bench: string;
+  readonly case: string;
+  readonly metric: string;
+  readonly value: number;
+  readonly unit: string;
+  readonly baseline?: number;
+  /** value / baseline. */
+  readonly ratio?: number;
+}
+
+export interface BenchOptions {
+  /** What stood behind the benchmark's name on the command line, for its own parseArgs. */
+  readonly args: readonly string[];
+  /** Progress for people, on standard error. */
+  readonly log: (message: string) => void;
+}
+
+export interface Bench {
+  readonly name: string;
+  readonly summary: string;
+  /** The benchmark's own flags, a line each, for the help. */
+  readonly flags?: readonly string[];
+  run(options: BenchOptions): AsyncIterable<BenchLine>;
+}
+
+/** The q-quantile of samples, nearest rank; NaN without samples. */
+export function quantile(samples: readonly number[], q: number): number {
+  const sorted = [...samples].sort((a, b) => a - b);
+  return sorted[Math.min(sorted.length - 1, Math.max(0, Math.ceil(q * sorted.length) - 1))] ?? Number.NaN;
+}
