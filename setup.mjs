@@ -233,9 +233,12 @@ async function setUp() {
   say('Setting up Spotlight Serve');
   if (!packagesMatch()) await step('packages', 'npm packages', 'npm', ['ci']);
   await step('proto', 'protos', process.execPath, ['proto/generate.mjs']);
-  const results = await Promise.allSettled([buildNative(), buildTypeScriptAndFetchModel()]);
-  const failed = results.find((result) => result.status === 'rejected');
-  if (failed) throw failed.reason;
+  try {
+    await Promise.all([buildNative(), buildTypeScriptAndFetchModel()]);
+  } catch (error) {
+    for (const child of children) child.kill();
+    throw error;
+  }
   say(`Set up in ${seconds(started)}`);
 }
 

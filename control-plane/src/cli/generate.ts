@@ -3,11 +3,12 @@
 import type { Delta, GenerateRequest } from '@spotlight/proto';
 import { FinishReason, GenerateResponse } from '@spotlight/proto';
 import type { Command } from 'commander';
+import { Option } from 'commander';
 import { CliError, EXIT } from './cli-error.js';
 import type { GenerationFlags } from './generation-options.js';
 import { addGenerationOptions, numberIn, readPrompt, toGenerateRequest } from './generation-options.js';
 import { TokenRate } from './token-rate.js';
-import { addWorkerOptions, workerFlags } from './worker-options.js';
+import { addModelOptions, workerFlags } from './worker-options.js';
 import type { WorkerFlags } from './worker-options.js';
 
 export interface TextSource {
@@ -145,17 +146,13 @@ export function addGenerateCommand(program: Command): void {
     )
     .argument('[prompt]', 'the prompt; absent, it is read from --file or stdin');
   addGenerationOptions(command);
-  addWorkerOptions(
+  addModelOptions(
     command.optionsGroup('Private worker (with --url only --model applies, as the name to ask for):'),
   );
   command
     .optionsGroup('Running server:')
     .option('--url <host:port>', "a running server's gRPC address, such as 127.0.0.1:8001")
-    .option(
-      '--api-key <key>',
-      'API key of that server (or SPOTLIGHT_API_KEY)',
-      process.env['SPOTLIGHT_API_KEY'],
-    )
+    .addOption(new Option('--api-key <key>', 'API key of that server').env('SPOTLIGHT_API_KEY'))
     .optionsGroup('Options:')
     .option('--timeout <seconds>', 'give up after so long', numberIn(0.001, 86_400))
     .option('--json', 'one JSON object a chunk and line: token ids, text, usage, finish reason, artifact')

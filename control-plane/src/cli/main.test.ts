@@ -82,11 +82,11 @@ describe('spotlight', () => {
         '--log-level',
         'silent',
       ],
-      ...['--data-dir', folder],
+      ...['--data-dir', join(folder, 'data')],
     );
     server.close();
     rmSync(folder, { recursive: true, force: true });
     assert.equal(status, 1);
-    assert.match(stderr, new RegExp(`Port ${port} is already in use`));
+    assert.match(stderr, new RegExp(`port 127.0.0.1:${port} is in use; .*--http-port`));
   });
 }).timeout(60_000);

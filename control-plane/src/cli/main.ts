@@ -10,6 +10,8 @@ import { addServeCommand } from './serve.js';
 import { addWorkerCommand } from './worker.js';
 import { VERSION } from './version.js';
 
+const LEFT_OPEN_MS = 1_000;
+
 export function buildProgram(): Command {
   const program = new Command('spotlight')
     .description(
@@ -50,6 +52,8 @@ async function main(): Promise<void> {
         : `spotlight: ${line}\n`,
     );
     process.exitCode = error instanceof CliError ? error.exitCode : EXIT.failure;
+    // Whatever a failed start left open must not keep the command from ending.
+    setTimeout(() => process.exit(), LEFT_OPEN_MS).unref();
   }
 }
 

@@ -10,7 +10,7 @@ import { withSeed } from '../inference/seed.js';
 import { WorkerChannel } from '../workers/worker-channel.js';
 import { CliError } from './cli-error.js';
 import type { TextSource } from './generate.js';
-import { workerEntry } from './worker-options.js';
+import { ownedWorkerFlags, workerEntry } from './worker-options.js';
 import { WorkerSupervisor } from './worker-supervisor.js';
 
 const CONNECT_MS = 10_000;
@@ -78,18 +78,7 @@ export async function startPrivateWorker(flags: readonly string[], signal: Abort
   });
   supervisor.start({
     name: 'private worker',
-    args: [
-      entry,
-      '--join',
-      door.address,
-      '--host',
-      '127.0.0.1',
-      '--grpc-port',
-      '0',
-      '--metrics-port',
-      '0',
-      ...flags,
-    ],
+    args: [entry, ...ownedWorkerFlags(door.address, 0), ...flags],
     // The request's text is what the user waits for; a worker that is well has nothing to say.
     env: { SPOTLIGHT_LOG_LEVEL: process.env['SPOTLIGHT_LOG_LEVEL'] ?? 'warn' },
   });

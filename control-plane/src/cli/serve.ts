@@ -7,12 +7,11 @@ import { Option } from 'commander';
 import type { Config, Flags } from '../config/config.js';
 import { ConfigError, loadConfig } from '../config/config.js';
 import { flagOf, SETTING_NAMES, SETTINGS, variableOf } from '../config/settings.js';
-import type { WorkerFleet } from '../workers/api.js';
 import { CliError, EXIT } from './cli-error.js';
 import { numberIn } from './generation-options.js';
 import { ServeReport } from './serve-report.js';
 import type { WorkerFlags } from './worker-options.js';
-import { addWorkerOptions, workerEntry, workerFlags } from './worker-options.js';
+import { addDeploymentOptions, ownedWorkerFlags, workerEntry, workerFlags } from './worker-options.js';
 import { WorkerSupervisor } from './worker-supervisor.js';
 
 interface ServeFlags extends Flags, WorkerFlags {
@@ -46,24 +45,9 @@ export function workerArguments(
 ): string[] {
   const shared = Math.max(1, Math.floor(availableParallelism() / flags.workers));
   return [
-    ...['--join', join, '--host', '127.0.0.1', '--grpc-port', '0'],
-    ...['--metrics-port', String(flags.metricsPort === 0 ? 0 : flags.metricsPort + index)],
+    ...ownedWorkerFlags(join, flags.metricsPort === 0 ? 0 : flags.metricsPort + index),
     ...workerFlags(flags.workers > 1 ? { ...flags, threads: flags.threads ?? String(shared) } : flags),
   ];
-}
-
-/** Calls back at the first worker that can take a request. */
-function onceReady(fleet: WorkerFleet, ready: () => void): void {
-  const check = (): boolean => fleet.snapshots().some((worker) => worker.state === 'ready');
-  if (check()) {
-    ready();
-    return;
-  }
-  const unsubscribe = fleet.onChange(() => {
-    if (!check()) return;
-    unsubscribe();
-    ready();
-  });
 }
 
 async function serve(flags: ServeFlags, more: readonly string[]): Promise<void> {
@@ -74,11 +58,11 @@ async function serve(flags: ServeFlags, more: readonly string[]): Promise<void> 
   const config: Config = { ...given, joinTokens: [...given.joinTokens, joinToken] };
   const report = new ServeReport(flags.json ?? false);
 
-  const { startControlPlane } = await import('../main.js');
+  const { startControlPlane } = await import('../start.js');
   const controlPlane = await startControlPlane(config);
   report.listening(controlPlane);
   let anyReady = false;
-  onceReady(controlPlane.fleet, () => {
+  void controlPlane.ready.then(() => {
     anyReady = true;
     report.ready(controlPlane.fleet.snapshots());
   });
@@ -122,14 +106,19 @@ async function serve(flags: ServeFlags, more: readonly string[]): Promise<void> 
 
 export function addServeCommand(program: Command): void {
   const command = program
-    .command('serve', { isDefault: false })
+    .command('serve')
     .summary('serve a model: OpenAI HTTP API, gRPC API, workers')
     .description(
       'Starts the control plane and its workers, and prints "ready" when the first request would be answered.',
     )
     .optionsGroup('Workers:')
-    .option('--workers <n>', 'worker processes; 0 waits for others to join', numberIn(0, 64, true), 1);
-  addWorkerOptions(command)
+    .addOption(
+      new Option('--workers <n>', 'worker processes; 0 waits for others to join')
+        .env('SPOTLIGHT_WORKERS')
+        .argParser(numberIn(0, 64, true))
+        .default(1),
+    );
+  addDeploymentOptions(command)
     .addOption(
       new Option(
         '--metrics-port <port>',

@@ -38,7 +38,11 @@ describe('WorkerSupervisor', () => {
     folder = await mkdtemp(join(tmpdir(), 'spotlight-supervisor-'));
     steady = join(folder, 'steady.mjs');
     failing = join(folder, 'failing.mjs');
-    await writeFile(steady, 'setInterval(() => {}, 1000);');
+    // Ends with its parent as a worker does under --exit-with-parent.
+    await writeFile(
+      steady,
+      "process.stdin.resume().on('end', () => process.exit()); setInterval(() => {}, 1000);",
+    );
     await writeFile(failing, 'process.exit(7);');
   });
 
@@ -90,8 +94,6 @@ describe('WorkerSupervisor', () => {
     const [line] = (await once(parent.stdout, 'data')) as [Buffer];
     const pid = Number(line.toString());
     assert.ok(alive(pid));
-    // The worker's preload must have run before its parent dies, as it has in any worker that serves.
-    await new Promise((resolve) => setTimeout(resolve, 300));
     parent.kill('SIGKILL');
     await until(() => !alive(pid));
   });

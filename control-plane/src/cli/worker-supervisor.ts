@@ -1,5 +1,5 @@
-// Keeps worker processes running: starts them, restarts one that exits, stops them all. A worker runs in a process of its
-// own and holds an IPC channel to this one (exit-with-parent.ts), so that workers never outlive a supervisor killed with -9.
+// Keeps worker processes running: starts them, restarts one that exits, stops them all. It holds the other end of each worker's
+// stdin and never writes: a worker started with --exit-with-parent ends when that pipe breaks, also when this process is killed.
 import type { ChildProcess } from 'node:child_process';
 import { spawn } from 'node:child_process';
 import { nextRestart } from './restart-policy.js';
@@ -33,8 +33,6 @@ interface Supervised {
   failures: number;
 }
 
-const EXIT_WITH_PARENT = new URL('./exit-with-parent.js', import.meta.url).href;
-
 export class WorkerSupervisor {
   private readonly workers: Supervised[] = [];
   private stopping = false;
@@ -57,11 +55,11 @@ export class WorkerSupervisor {
     const { events, mayRestart } = this.options;
     const startedAt = performance.now();
     // stdout is for what the user asked for, so the workers' logs join this process's on stderr.
-    const child = spawn(process.execPath, ['--import', EXIT_WITH_PARENT, ...worker.command.args], {
+    const child = spawn(process.execPath, worker.command.args, {
       env: { ...process.env, ...worker.command.env },
       // A process group of its own: Ctrl-C in a terminal reaches the supervisor alone, which lets running requests finish.
       detached: true,
-      stdio: ['ignore', process.stderr, process.stderr, 'ipc'],
+      stdio: ['pipe', process.stderr, process.stderr],
     });
     worker.child = child;
     worker.restart = undefined;
