@@ -1,6 +1,12 @@
 // What the engine asks of its neighbours and gives to them. Updates are the wire's own messages (RequestUpdate):
 // a step's news is built once and sent as it is, since a second shape per delta would cost more than the step's policy.
-import type { AttentionSettings, Error as WireError, Load, RequestUpdate, SamplingParams } from '@spotlight/proto';
+import type {
+  AttentionSettings,
+  Error as WireError,
+  Load,
+  RequestUpdate,
+  SamplingParams,
+} from '@spotlight/proto';
 
 /** A request as the engine takes it: encoded, validated (validate.ts), every default filled. */
 export interface EngineRequest {
@@ -10,7 +16,10 @@ export interface EngineRequest {
   readonly sampling: SamplingParams;
   readonly attention: AttentionSettings | undefined;
   /** Tokens choices have already produced on a lost worker: run again, not sent again. By choice. */
-  readonly resume: ReadonlyMap<number, { readonly tokenIds: readonly number[]; readonly emittedChars: number }>;
+  readonly resume: ReadonlyMap<
+    number,
+    { readonly tokenIds: readonly number[]; readonly emittedChars: number }
+  >;
   /** Steps with deltas that may be sent before more credit comes; undefined is unlimited. */
   readonly credits: number | undefined;
   /** Milliseconds on performance.now()'s clock after which the request ends with DEADLINE_EXCEEDED. */

@@ -1,0 +1,78 @@
+// From a submitted request to one the scheduler may take, or the error that says why not: validation, the artifact slot
+// it is pinned to for life, and the salt of its cache keys.
+import { randomBytes } from 'node:crypto';
+import type { AttentionSettings, Engine, SlotId } from '@spotlight/cuda';
+import { ErrorCode } from '@spotlight/proto';
+import type { Error as WireError } from '@spotlight/proto';
+import type { EngineRequest, TokenTexts } from './api.js';
+import type { Client } from './clients.js';
+import { refusal } from './refusal.js';
+import { Request } from './request.js';
+import { isRefusal, validate } from './validate.js';
+import type { ResolvedAttention } from './validate.js';
+
+export interface IntakeOptions {
+  readonly native: Engine;
+  readonly texts: TokenTexts;
+  /** The deployment's settings, and their digest. */
+  readonly attention: AttentionSettings;
+  readonly settingsDigest: string;
+  /** The slot new requests are pinned to. Default 0. */
+  readonly activeSlot?: () => SlotId;
+}
+
+export class Intake {
+  #arrivals = 0;
+
+  /** @param sequences choices that can run at once */
+  constructor(
+    private readonly options: IntakeOptions,
+    private readonly sequences: number,
+  ) {}
+
+  take(source: EngineRequest, client: Client, now: number): Request | WireError {
+    if (client.requests.has(source.requestId)) {
+      const message = `request_id "${source.requestId}" is in use on this stream; give each request its own`;
+      return refusal(ErrorCode.CONFLICT, message, 'request_id');
+    }
+    const { native, texts } = this.options;
+    const limits = { model: native.info.model, blocks: native.info.blocks, sequences: this.sequences };
+    const resolved = validate(source, limits, randomBytes(8).readBigUInt64LE());
+    if (isRefusal(resolved)) return resolved;
+    const slot = this.#slot(source.artifactDigest);
+    if (slot === undefined) {
+      const message = `artifact ${source.artifactDigest} is not loaded here; leave artifact_digest empty for the active one`;
+      return refusal(ErrorCode.FAILED_PRECONDITION, message, 'artifact_digest');
+    }
+    const artifactDigest = native.artifacts[slot]?.digest ?? '';
+    if (resolved.attention.backend === 'spotlight' && artifactDigest === '') {
+      const message =
+        'attention.backend "spotlight" needs an artifact and none is loaded; ask for "dense" or load one';
+      return refusal(ErrorCode.FAILED_PRECONDITION, message, 'attention.backend');
+    }
+    return new Request(source, resolved, {
+      arrival: this.#arrivals++,
+      at: now,
+      slot,
+      artifactDigest,
+      salt: this.#salt(resolved.attention, artifactDigest),
+      texts,
+      client,
+    });
+  }
+
+  #slot(digest: string): SlotId | undefined {
+    const { native, activeSlot } = this.options;
+    if (digest === '') return activeSlot?.() ?? 0;
+    return ([0, 1] as const).find((slot) => native.artifacts[slot]?.digest === digest);
+  }
+
+  /** What K and V depend on besides the tokens, from the first generated token on. */
+  #salt(attention: ResolvedAttention, artifactDigest: string): string | undefined {
+    const backend = attention.backend ?? this.options.attention.backend;
+    if (backend === 'dense' || artifactDigest === '') return undefined;
+    return [artifactDigest, this.options.settingsDigest, attention.fraction ?? '', attention.tail ?? ''].join(
+      '\n',
+    );
+  }
+}

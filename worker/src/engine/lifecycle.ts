@@ -1,0 +1,182 @@
+// The ends of requests and choices: what a retired step brings to an end, and what ends from outside (cancel, deadline,
+// fault). Every way goes through #leave, so that blocks and seats are given back once.
+import type { RowResult, StepResult } from '@spotlight/cuda';
+import { ErrorCode, FinishReason } from '@spotlight/proto';
+import type { Error as WireError } from '@spotlight/proto';
+import { BLOCK_SIZE } from '@spotlight/cuda';
+import type { Plan } from './batch.js';
+import type { DecodeSet } from './decode-set.js';
+import type { EngineObserver } from './observer.js';
+import type { Output } from './output.js';
+import type { PrefillQueue } from './prefill-queue.js';
+import { refusal } from './refusal.js';
+import type { Choice, Request } from './request.js';
+import type { SequenceMemory } from './sequence-memory.js';
+
+export class Lifecycle {
+  #gaps = new Float64Array(64);
+  #gapCount = 0;
+
+  constructor(
+    private readonly memory: SequenceMemory,
+    private readonly queue: PrefillQueue,
+    private readonly decoding: DecodeSet,
+    private readonly output: Output,
+    private readonly observer: EngineObserver,
+  ) {}
+
+  /** A step has retired: its tokens reach their choices. A choice that has ended meanwhile drops its late token. */
+  commit(plan: Plan, result: StepResult, now: number): void {
+    this.#gapCount = 0;
+    for (let row = 0; row < plan.rows; row++) {
+      const choice = plan.choices[row];
+      const outcome = result.rows[row];
+      if (choice !== undefined && outcome !== undefined) this.#commitRow(plan, row, choice, outcome, now);
+    }
+    this.memory.retire(plan.step, plan.closes);
+    if (this.#gapCount > 0) this.observer.interToken(this.#gaps, this.#gapCount);
+    this.observer.stepped({
+      rows: plan.rows,
+      promptTokens: plan.tokens - plan.decodeTokens,
+      decodeTokens: plan.decodeTokens,
+      seconds: result.seconds,
+    });
+  }
+
+  /** Tokens a lost worker had drawn: run again and never sent again, though text held back there may go out now. */
+  resume(request: Request, tokens: (choice: number) => readonly number[], now: number): void {
+    for (const choice of request.choices) {
+      for (const token of tokens(choice.index)) {
+        if (choice.finished) break;
+        choice.generated.push(token);
+        this.output.text(choice, choice.stops.accept(token));
+      }
+      if (choice.finished) this.#finishChoice(choice, now);
+    }
+  }
+
+  /** Ends the request with CANCELLED. */
+  cancel(request: Request, now: number): void {
+    request.cancelled = true;
+    if (request.state === 'done') {
+      this.output.announce(request);
+      return;
+    }
+    for (const choice of request.unfinished()) {
+      this.output.text(choice, choice.stops.end(FinishReason.CANCELLED));
+      this.#finishChoice(choice, now);
+    }
+  }
+
+  /** Ends the request with an error; text drawn so far still goes out with it. */
+  fail(request: Request, error: WireError, now: number): void {
+    if (request.state === 'done') return;
+    request.error = error;
+    for (const choice of request.unfinished()) {
+      choice.stops.end(FinishReason.ERROR);
+      this.#leave(choice);
+    }
+    this.#end(request, now);
+  }
+
+  expire(request: Request, now: number): void {
+    if (request.state === 'done') {
+      this.cancel(request, now);
+      return;
+    }
+    const message = `the deadline passed after ${request.completionTokens} tokens; allow more time or ask for fewer tokens`;
+    this.fail(request, refusal(ErrorCode.DEADLINE_EXCEEDED, message), now);
+  }
+
+  #commitRow(plan: Plan, row: number, choice: Choice, outcome: RowResult, now: number): void {
+    const draws = plan.draws[row] === 1;
+    if (draws) choice.pending--;
+    if (choice.finished) return;
+    if (plan.incarnation[row] === choice.incarnation) {
+      choice.retired = plan.end(row);
+      this.#register(choice);
+      if (plan.reads[row] === 1 && outcome.promptLogprobs !== undefined) {
+        for (const entry of outcome.promptLogprobs)
+          choice.request.promptLogprobs.push(this.output.logprob(entry));
+      }
+    }
+    if (draws) this.#accept(choice, outcome, now);
+    else if (!choice.mayDraw && choice.retired >= choice.known) {
+      this.output.text(choice, choice.stops.end(FinishReason.LENGTH));
+      this.#finishChoice(choice, now);
+    }
+  }
+
+  #accept(choice: Choice, outcome: RowResult, now: number): void {
+    const { token } = outcome;
+    const { request } = choice;
+    if (token === undefined) throw new RangeError(`a row of request ${request.id} drew no token`);
+    choice.generated.push(token);
+    this.#time(choice, now);
+    this.output.token(choice, token, choice.stops.accept(token), outcome.logprobs);
+    if (choice.finished) this.#finishChoice(choice, now);
+  }
+
+  #time(choice: Choice, now: number): void {
+    const { request } = choice;
+    if (request.firstTokenAt === undefined) {
+      request.firstTokenAt = now;
+      this.observer.firstToken((now - request.submittedAt) / 1000);
+    }
+    if (choice.lastTokenAt > 0) {
+      if (this.#gapCount === this.#gaps.length) {
+        const grown = new Float64Array(this.#gaps.length * 2);
+        grown.set(this.#gaps);
+        this.#gaps = grown;
+      }
+      this.#gaps[this.#gapCount++] = (now - choice.lastTokenAt) / 1000;
+    }
+    choice.lastTokenAt = now;
+  }
+
+  /** Offers the choice's full, written blocks to the prefix cache. */
+  #register(choice: Choice): void {
+    const full = Math.floor(Math.min(choice.retired, choice.known) / BLOCK_SIZE);
+    for (; choice.registered < full; choice.registered++) {
+      this.memory.blocks.cache.register(
+        choice.table.at(choice.registered),
+        choice.chain.key(choice.registered),
+      );
+    }
+  }
+
+  #finishChoice(choice: Choice, now: number): void {
+    const { request } = choice;
+    this.output.finish(choice);
+    this.#leave(choice);
+    if (request.choices.every((other) => other.finished)) this.#end(request, now);
+  }
+
+  #leave(choice: Choice): void {
+    this.decoding.leave(choice);
+    if (choice.request.state === 'running') this.memory.vacate(choice);
+  }
+
+  #end(request: Request, now: number): void {
+    this.queue.leave(request);
+    request.filler = undefined;
+    request.state = 'done';
+    this.output.announce(request);
+    const span = (from: number | undefined, to: number | undefined): number | undefined =>
+      from === undefined || to === undefined ? undefined : (to - from) / 1000;
+    this.observer.finished({
+      finishReasons: request.choices.map((choice) => choice.stops.finish),
+      error: request.error?.code,
+      promptTokens: request.prompt.length,
+      cachedTokens: request.cachedTokens ?? 0,
+      completionTokens: request.completionTokens,
+      choices: request.choices.length,
+      maxTokens: request.sampling.maxTokens,
+      preemptions: request.preemptions,
+      endToEnd: (now - request.submittedAt) / 1000,
+      queued: span(request.submittedAt, request.admittedAt),
+      prefill: span(request.admittedAt, request.firstTokenAt),
+      decode: span(request.firstTokenAt, now),
+    });
+  }
+}
