@@ -200,7 +200,7 @@ function nativeDigest() {
       a.name < b.name ? -1 : 1,
     )) {
       const path = join(folder, entry.name);
-      if (/^(node_modules|dist|build.*|\..*)$|\.(ts|md|tsbuildinfo)$/.test(entry.name)) continue;
+      if (/^(node_modules|dist|build[^.]*|\..*)$|\.(ts|md|tsbuildinfo)$/.test(entry.name)) continue;
       if (entry.isDirectory()) visit(path);
       else hash.update(path.slice(root.length)).update(readFileSync(path));
     }

@@ -135,6 +135,11 @@ async function runRoom({ name, source, dist }) {
 const attribute = (tag, key) => new RegExp(`\\b${key}="([^"]*)"`).exec(tag)?.[1] ?? '';
 
 async function runNative() {
+  const built = await run('cmake', ['--build', 'cuda/build', '--target', 'native_tests']);
+  if (built !== 0) {
+    fail('native', `the native tests did not build (status ${built})`);
+    return;
+  }
   const junit = join(scratch, 'native.xml');
   const labels = flags.gpu ? ['-L', 'gpu'] : ['-LE', 'gpu'];
   const code = await run('ctest', [
@@ -149,18 +154,21 @@ async function runNative() {
     fail('native', `ctest ended with status ${code} and no result`);
     return;
   }
-  const xml = readFileSync(junit, 'utf8');
-  const cases = [...xml.matchAll(/<testcase\b[^>]*>/g)].map(([tag]) => ({
-    title: attribute(tag, 'name'),
-    status: attribute(tag, 'status'),
-  }));
+  const cases = [...readFileSync(junit, 'utf8').matchAll(/<testcase\b([^>]*)>(.*?)<\/testcase>/gs)].map(
+    ([, attributes, body]) => ({
+      title: attribute(attributes, 'name'),
+      status: attribute(attributes, 'status'),
+      // A test that skips itself ends with the SKIP_RETURN_CODE it declares; any other "notrun" is a test that could not start.
+      notRun: attribute(/<skipped\b[^>]*>/.exec(body)?.[0] ?? '', 'message'),
+      lastLine: (/<system-out>(.*?)<\/system-out>/s.exec(body)?.[1] ?? '').trim().split('\n').pop(),
+    }),
+  );
   if (cases.length === 0 && !flags.gpu) fail('native', 'ctest found no test');
   const failedBefore = total.failed.length;
-  for (const { title, status } of cases) {
+  for (const { title, status, notRun, lastLine } of cases) {
     if (status === 'run') total.passed += 1;
-    else if (status === 'notrun' || status === 'disabled')
-      total.skipped.push({ suite: 'native', title, reason: status });
-    else total.failed.push({ suite: 'native', title, message: `status ${status}` });
+    else if (notRun.startsWith('SKIP_')) total.skipped.push({ suite: 'native', title, reason: lastLine });
+    else total.failed.push({ suite: 'native', title, message: notRun || `status ${status}` });
   }
   if (code !== 0 && total.failed.length === failedBefore) fail('native', `ctest ended with status ${code}`);
 }

@@ -11,7 +11,7 @@ import { fileURLToPath } from 'node:url';
 const MAIN = fileURLToPath(new URL('./main.js', import.meta.url));
 
 function spotlight(...args: string[]): { status: number | null; stdout: string; stderr: string } {
-  return spawnSync(process.execPath, [MAIN, ...args], { encoding: 'utf8', input: '', timeout: 20_000 });
+  return spawnSync(process.execPath, [MAIN, ...args], { encoding: 'utf8', input: '', timeout: 60_000 });
 }
 
 describe('spotlight', () => {
@@ -89,4 +89,4 @@ describe('spotlight', () => {
     assert.equal(status, 1);
     assert.match(stderr, new RegExp(`port 127.0.0.1:${port} is in use; .*--http-port`));
   });
-}).timeout(60_000);
+}).timeout(120_000);
