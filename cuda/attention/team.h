@@ -1,6 +1,10 @@
-// The threads that run one custom op together: who I am, how many we are, where we meet, and scratch.
-// The barrier spins: a step's threads are all running (the pool polls), and a sleep would cost more than a layer.
+// The threads that run one custom op together: who I am, how many we are, where we meet, and
+// scratch. The barrier spins: a step's threads are all running (the pool polls), and a sleep would
+// cost more than a layer. After about ten microseconds it yields instead, so that a partner whose
+// core was taken gets one back.
 #pragma once
+
+#include <sched.h>
 
 #include <atomic>
 #include <cstddef>
@@ -22,7 +26,11 @@ class SpinBarrier {
       generation_.store(generation + 1, std::memory_order_release);
       return;
     }
-    while (generation_.load(std::memory_order_acquire) == generation) {
+    for (int32_t spins = 0; generation_.load(std::memory_order_acquire) == generation; spins++) {
+      if (spins >= kSpinsBeforeYield) {
+        sched_yield();
+        continue;
+      }
 #if defined(__x86_64__)
       _mm_pause();
 #endif
@@ -30,19 +38,23 @@ class SpinBarrier {
   }
 
  private:
+  static constexpr int32_t kSpinsBeforeYield = 1000;
   alignas(64) std::atomic<int32_t> arrived_{0};
   alignas(64) std::atomic<uint32_t> generation_{0};
 };
 
 struct Team {
-  int32_t ith = 0;                // this thread, 0 <= ith < nth
+  int32_t ith = 0;  // this thread, 0 <= ith < nth
   int32_t nth = 1;
   SpinBarrier* barrier = nullptr;
-  std::byte* scratch = nullptr;   // this thread's own, 64-byte aligned
-  std::byte* shared = nullptr;    // the team's, 64-byte aligned, alike for every thread
-  std::atomic<int32_t>* ticket = nullptr;  // work counter the team shares; reset by thread 0 between two barriers
+  std::byte* scratch = nullptr;  // this thread's own, 64-byte aligned
+  std::byte* shared = nullptr;   // the team's, 64-byte aligned, alike for every thread
+  std::atomic<int32_t>* ticket =
+      nullptr;  // work counter the team shares; reset by thread 0 between two barriers
 
-  void meet() const { barrier->wait(nth); }
+  void meet() const {
+    if (nth > 1) barrier->wait(nth);
+  }
 };
 
 }  // namespace spotlight

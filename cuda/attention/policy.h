@@ -1,0 +1,13 @@
+// Pure functions of a layer's policy: how many tokens a query retrieves, and up to which context it
+// reads everything.
+#pragma once
+
+#include "attention/backend.h"
+
+namespace spotlight {
+
+// Largest context at which a generated token attends to everything (crossover, or a budget that
+// covers the context).
+int32_t dense_until(const LayerPolicy& policy);
+
+}  // namespace spotlight

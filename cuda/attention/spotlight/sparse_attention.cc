@@ -1,0 +1,288 @@
+#include "attention/spotlight/sparse_attention.h"
+
+#include <algorithm>
+#include <new>
+
+#include "attention/counters.h"
+#include "attention/flash/row_list.h"
+#include "attention/flash/state.h"
+#include "attention/kernels.h"
+#include "attention/spotlight/attend/attend.h"
+
+namespace spotlight {
+namespace {
+
+// From so many items on, each is one piece: enough to share out evenly without splitting, and split
+// items' scores are bounded.
+constexpr int32_t kMostSplitItems = 16;
+
+int32_t blocks_of(int32_t context) { return (context + kBlockSize - 1) / kBlockSize; }
+
+}  // namespace
+
+SparseAttention::SparseAttention(const AttentionContext& context, const LayerIo& io,
+                                 const std::vector<Segment>& segments, int32_t threads,
+                                 Carver& shared)
+    : context_(context),
+      io_(io),
+      segments_(segments),
+      group_(context.query_heads / context.arena->kv_heads),
+      dim_(context.arena->head_dim) {
+  if (segments.empty()) return;
+  const int32_t heads = context.arena->kv_heads;
+  int32_t ordinal = 0, blocks = 0;
+  for (size_t i = 0; i < segments.size(); i++) {
+    const Segment& segment = segments[i];
+    const CodeEncoder* encoder = code_encoder(context.encoders[segment.row->plane]);
+    first_item_.push_back(items_);
+    first_ordinal_.push_back(ordinal);
+    items_ += segment.tokens * heads * encoder->selections();
+    query_words_ = std::max(query_words_, encoder->query_words());
+    bins_ = std::max(bins_, encoder->bins());
+    blocks = std::max(blocks, blocks_of(segment.position + segment.tokens));
+    if (segment.row->trace &&
+        segment.first + segment.tokens == segment.row->first + segment.row->tokens)
+      traced_.push_back(static_cast<int32_t>(i));
+    if (!batches_.empty() && batches_.back().encoder == encoder &&
+        batches_.back().first + batches_.back().tokens == segment.first)
+      batches_.back().tokens += segment.tokens;
+    else
+      batches_.push_back({encoder, segment.first, segment.tokens, ordinal, 0});
+    ordinal += segment.tokens;
+  }
+  first_item_.push_back(items_);
+  trace_pieces_ = static_cast<int32_t>(traced_.size()) * heads;
+  for (Batch& batch : batches_) {
+    const int32_t tiles = (batch.tokens + kEncodeTile - 1) / kEncodeTile;
+    batch.pieces = tiles * heads * batch.encoder->parts();
+    encode_pieces_ += batch.pieces;
+  }
+  queries_ = shared.take<uint32_t>(static_cast<size_t>(ordinal) * heads * query_words_);
+  if (items_ <= kMostSplitItems) ranges_ = split_ranges(items_, threads, blocks);
+  if (ranges_ == 1) return;
+  split_blocks_ = blocks;
+  const size_t units = static_cast<size_t>(items_) * ranges_;
+  scores_ = shared.take<int16_t>(static_cast<size_t>(items_) * blocks * kBlockSize);
+  histograms_ = shared.take<uint32_t>(units * bins_);
+  states_ = shared.take<float>(units * state_floats(group_, dim_));
+  pending_ = shared.take<std::atomic<int32_t>>(items_);
+}
+
+void SparseAttention::reset() {
+  if (ranges_ > 1)
+    for (int32_t i = 0; i < items_; i++) new (pending_ + i) std::atomic<int32_t>(ranges_);
+}
+
+void SparseAttention::encode(int32_t piece, std::byte* scratch) const {
+  const int32_t heads = context_.arena->kv_heads;
+  size_t i = 0;
+  for (; piece >= batches_[i].pieces; i++) piece -= batches_[i].pieces;
+  const Batch& batch = batches_[i];
+  // Head by head, so that a thread's consecutive tiles find the weights in its cache.
+  const int32_t tiles = (batch.tokens + kEncodeTile - 1) / kEncodeTile;
+  const int32_t tile = piece % tiles, part = piece / tiles % batch.encoder->parts();
+  const int32_t head = piece / tiles / batch.encoder->parts();
+  const int32_t first = tile * kEncodeTile;
+  const int64_t out_stride = int64_t{heads} * query_words_;
+  batch.encoder->encode_queries(
+      io_.layer, head, part, io_.q + (batch.first + first) * io_.q_stride + head * group_ * dim_,
+      io_.q_stride, std::min(kEncodeTile, batch.tokens - first),
+      queries_ + (batch.ordinal + first) * out_stride + head * query_words_, out_stride,
+      reinterpret_cast<float*>(scratch));
+}
+
+SparseAttention::Item SparseAttention::item_at(int32_t index) const {
+  const auto after = std::upper_bound(first_item_.begin(), first_item_.end(), index);
+  const auto i = static_cast<size_t>(after - first_item_.begin()) - 1;
+  Item item;
+  item.segment = &segments_[i];
+  const RowView& row = *item.segment->row;
+  item.policy = &row.policies[io_.layer];
+  item.encoder = code_encoder(context_.encoders[row.plane]);
+  const int32_t within = index - first_item_[i];
+  const int32_t t = within % item.segment->tokens, unit = within / item.segment->tokens;
+  item.token = item.segment->first + t;
+  item.ordinal = first_ordinal_[i] + t;
+  item.head = unit / item.encoder->selections();
+  item.selection = unit % item.encoder->selections();
+  item.rule = selection_rule(*item.policy, item.segment->position + t + 1);
+  return item;
+}
+
+void SparseAttention::score_range(const Item& item, int32_t from, int32_t to, int16_t* scores,
+                                  uint32_t* histogram, uint32_t* prepared) const {
+  const KvArena& arena = *context_.arena;
+  std::fill_n(histogram, bins_, 0u);
+  item.encoder->prepare(
+      queries_ + (static_cast<int64_t>(item.ordinal) * arena.kv_heads + item.head) * query_words_,
+      item.selection, prepared);
+  for (int32_t entry = from; entry < to; entry++) {
+    const uint64_t candidates = block_mask(entry, item.rule.from(), item.rule.to());
+    if (!candidates) continue;
+    int16_t* block_scores = scores + static_cast<int64_t>(entry - from) * kBlockSize;
+    item.encoder->score(arena.codes_block(item.segment->row->plane, io_.layer,
+                                          item.segment->row->block_table[entry], item.head),
+                        arena.code_words, item.selection, prepared, block_scores);
+    count_scores(block_scores, candidates, histogram);
+  }
+}
+
+void SparseAttention::score(int32_t piece, std::byte* scratch) const {
+  const Item item = item_at(piece / ranges_);
+  const int32_t range = piece % ranges_;
+  const int32_t from = item.first_block(range, ranges_), to = item.first_block(range + 1, ranges_);
+  Carver own(scratch);
+  score_range(item, from, to,
+              scores_ + (static_cast<int64_t>(piece / ranges_) * split_blocks_ + from) * kBlockSize,
+              histograms_ + static_cast<int64_t>(piece) * bins_,
+              own.take<uint32_t>(item.encoder->prepared_words()));
+}
+
+float* SparseAttention::output(const Item& item) const {
+  const int32_t shared = heads_sharing(*item.encoder);
+  return io_.out + item.token * io_.out_stride +
+         static_cast<int64_t>(item.head * group_ + item.selection * shared) * dim_;
+}
+
+void SparseAttention::attend_range(const Item& item, int32_t from, int32_t to,
+                                   const uint64_t* selected, float* state, Carver& own) const {
+  const int32_t shared = heads_sharing(*item.encoder);
+  float* q = own.take<float>(static_cast<size_t>(shared) * dim_);
+  float* rows = own.take<float>(rows_scratch(shared));
+  scale_query(io_.q + item.token * io_.q_stride +
+                  static_cast<int64_t>(item.head * group_ + item.selection * shared) * dim_,
+              shared, dim_, q);
+  reset_state(state, shared, dim_);
+  attend_selected({context_.arena, io_.layer, item.head, item.segment->row->block_table,
+                   item.rule.context, from, to, selected,
+                   item.policy->mode == LayerMode::kSparseTail, q, shared, state, rows});
+}
+
+void SparseAttention::attend_whole(const Item& item, std::byte* scratch) const {
+  const int32_t blocks = item.rule.blocks(), shared = heads_sharing(*item.encoder);
+  Carver own(scratch);
+  auto* scores = own.take<int16_t>(static_cast<size_t>(blocks) * kBlockSize);
+  auto* histogram = own.take<uint32_t>(bins_);
+  auto* prepared = own.take<uint32_t>(item.encoder->prepared_words());
+  auto* selected = own.take<uint64_t>(blocks);
+  auto* state = own.take<float>(state_floats(shared, dim_));
+  score_range(item, 0, blocks, scores, histogram, prepared);
+  const Threshold threshold = find_threshold(histogram, 1, bins_, item.rule.wanted());
+  const int32_t skip =
+      threshold.ties ? static_cast<int32_t>(histogram[threshold.score]) - threshold.ties : 0;
+  select_blocks({item.rule, threshold, 0, blocks, scores, skip, selected});
+  attend_range(item, 0, blocks, selected, state, own);
+  merge_states(state, 0, 1, shared, dim_, output(item));
+}
+
+void SparseAttention::attend_split(int32_t index, int32_t range, std::byte* scratch) const {
+  const Item item = item_at(index);
+  const int32_t from = item.first_block(range, ranges_), to = item.first_block(range + 1, ranges_);
+  const uint32_t* histograms = histograms_ + static_cast<int64_t>(index) * ranges_ * bins_;
+  const Threshold threshold = find_threshold(histograms, ranges_, bins_, item.rule.wanted());
+  int32_t skip = 0;
+  if (threshold.ties) {  // newer ranges take their ties first
+    const auto ties_of = [&](int32_t r) {
+      return static_cast<int32_t>(histograms[static_cast<int64_t>(r) * bins_ + threshold.score]);
+    };
+    int32_t left = threshold.ties;
+    for (int32_t r = ranges_ - 1; r > range; r--) left -= std::min(left, ties_of(r));
+    skip = std::max(ties_of(range) - left, 0);
+  }
+  Carver own(scratch);
+  auto* selected = own.take<uint64_t>(to - from);
+  const int16_t* scores =
+      scores_ + (static_cast<int64_t>(index) * split_blocks_ + from) * kBlockSize;
+  select_blocks({item.rule, threshold, from, to, scores, skip, selected});
+  const int32_t shared = heads_sharing(*item.encoder);
+  const size_t stride = state_floats(group_, dim_);
+  float* states = states_ + static_cast<int64_t>(index) * ranges_ * stride;
+  attend_range(item, from, to, selected, states + range * stride, own);
+  if (pending_[index].fetch_sub(1, std::memory_order_acq_rel) == 1)
+    merge_states(states, stride, ranges_, shared, dim_, output(item));
+}
+
+// The selection of a row's last token over again, united over the head's selections: traced rows
+// are samples, so their cost is too.
+void SparseAttention::trace(int32_t piece, std::byte* scratch) const {
+  const int32_t heads = context_.arena->kv_heads;
+  const auto i = static_cast<size_t>(traced_[piece / heads]);
+  const Segment& segment = segments_[i];
+  const int32_t head = piece % heads;
+  const int32_t selections = code_encoder(context_.encoders[segment.row->plane])->selections();
+  const int32_t blocks = blocks_of(segment.position + segment.tokens);
+  Carver own(scratch);
+  auto* scores = own.take<int16_t>(static_cast<size_t>(blocks) * kBlockSize);
+  auto* histogram = own.take<uint32_t>(bins_);
+  auto* selected = own.take<uint64_t>(blocks);
+  auto* united = own.take<uint64_t>(blocks);
+  std::fill_n(united, blocks, uint64_t{0});
+  uint32_t* prepared = nullptr;
+  for (int32_t s = 0; s < selections; s++) {
+    const Item item = item_at(first_item_[i] + (head * selections + s + 1) * segment.tokens - 1);
+    if (!prepared) prepared = own.take<uint32_t>(item.encoder->prepared_words());
+    score_range(item, 0, blocks, scores, histogram, prepared);
+    const Threshold threshold = find_threshold(histogram, 1, bins_, item.rule.wanted());
+    const int32_t skip =
+        threshold.ties ? static_cast<int32_t>(histogram[threshold.score]) - threshold.ties : 0;
+    select_blocks({item.rule, threshold, 0, blocks, scores, skip, selected});
+    for (int32_t b = 0; b < blocks; b++) united[b] |= selected[b];
+  }
+  std::vector<int32_t>& out = segment.row->trace[io_.layer * heads + head];
+  out.clear();
+  for (int32_t b = 0; b < blocks; b++)
+    for (uint64_t mask = united[b]; mask; mask &= mask - 1)
+      out.push_back(b * kBlockSize + __builtin_ctzll(mask));
+}
+
+void SparseAttention::attend(int32_t piece, std::byte* scratch) const {
+  if (piece < trace_pieces_) return trace(piece, scratch);
+  piece -= trace_pieces_;
+  if (ranges_ > 1)
+    attend_split(piece / ranges_, piece % ranges_, scratch);
+  else
+    attend_whole(item_at(piece), scratch);
+}
+
+size_t SparseAttention::thread_scratch(const AttentionContext& context, int32_t max_context) {
+  const int32_t group = context.query_heads / context.arena->kv_heads;
+  const int32_t blocks = blocks_of(max_context);
+  Carver own(nullptr);
+  int32_t bins = 0, prepared = 0, encode = 0;
+  for (const Encoder* any : context.encoders) {
+    if (!any) continue;
+    const CodeEncoder& encoder = *code_encoder(any);
+    bins = std::max(bins, encoder.bins());
+    prepared = std::max(prepared, encoder.prepared_words());
+    encode = std::max(encode, encoder.scratch_floats());
+  }
+  own.take<int16_t>(static_cast<size_t>(blocks) * kBlockSize);
+  own.take<uint32_t>(bins);
+  own.take<uint32_t>(prepared);
+  own.take<uint64_t>(blocks);
+  own.take<uint64_t>(blocks);
+  own.take<float>(state_floats(group, context.arena->head_dim));
+  own.take<float>(static_cast<size_t>(group) * context.arena->head_dim);
+  own.take<float>(rows_scratch(group));
+  return std::max(own.used(), encode * sizeof(float));
+}
+
+size_t SparseAttention::team_scratch(const AttentionContext& context, int32_t max_tokens,
+                                     int32_t max_context) {
+  const int32_t heads = context.arena->kv_heads, group = context.query_heads / heads;
+  int32_t bins = 0, words = 0;
+  for (const Encoder* any : context.encoders) {
+    if (!any) continue;
+    bins = std::max(bins, code_encoder(any)->bins());
+    words = std::max(words, code_encoder(any)->query_words());
+  }
+  Carver shared(nullptr);
+  shared.take<uint32_t>(static_cast<size_t>(max_tokens) * heads * words);
+  shared.take<int16_t>(static_cast<size_t>(kMostSplitItems) * blocks_of(max_context) * kBlockSize);
+  shared.take<uint32_t>(static_cast<size_t>(kMaxUnits) * bins);
+  shared.take<float>(kMaxUnits * state_floats(group, context.arena->head_dim));
+  shared.take<std::atomic<int32_t>>(kMostSplitItems);
+  return shared.used();
+}
+
+}  // namespace spotlight

@@ -1,0 +1,81 @@
+// Retrieval attention of a layer's generated tokens as pieces of work in three phases with barriers
+// between them:
+//   encode (queries -> u) | score (split items only: codes -> scores, histograms) | attend (select
+//   -> gather-attend -> tail).
+// An item is one query token, KV head and selection. Many items: each is one piece from its scores
+// to its output. Few items (decode at batch 1): each is split into ranges of blocks, so that three
+// KV heads keep any number of threads busy; the last range to finish merges.
+#pragma once
+
+#include "attention/plan.h"
+#include "attention/spotlight/encode/encoder.h"
+#include "attention/spotlight/select/select.h"
+
+namespace spotlight {
+
+class SparseAttention {
+ public:
+  SparseAttention(const AttentionContext& context, const LayerIo& io,
+                  const std::vector<Segment>& segments, int32_t threads, Carver& shared);
+  // By one thread, before the barrier that ends the encode phase.
+  void reset();
+
+  int32_t encode_pieces() const { return encode_pieces_; }
+  void encode(int32_t piece, std::byte* scratch) const;
+  int32_t score_pieces() const { return ranges_ > 1 ? items_ * ranges_ : 0; }
+  void score(int32_t piece, std::byte* scratch) const;
+  int32_t attend_pieces() const { return items_ * ranges_ + trace_pieces_; }
+  void attend(int32_t piece, std::byte* scratch) const;
+
+  static size_t thread_scratch(const AttentionContext& context, int32_t max_context);
+  static size_t team_scratch(const AttentionContext& context, int32_t max_tokens,
+                             int32_t max_context);
+
+ private:
+  struct Batch {  // segments next to each other in the packed tokens that share an encoder, encoded
+                  // together
+    const CodeEncoder* encoder;
+    int32_t first, tokens, ordinal, pieces;
+  };
+  struct Item {
+    const Segment* segment;
+    const LayerPolicy* policy;
+    const CodeEncoder* encoder;
+    int32_t token;    // in the step's packed tokens
+    int32_t ordinal;  // among the sparse tokens
+    int32_t head, selection;
+    SelectionRule rule;
+    int32_t first_block(int32_t range, int32_t ranges) const {
+      return static_cast<int32_t>(int64_t{rule.blocks()} * range / ranges);
+    }
+  };
+
+  Item item_at(int32_t index) const;
+  void score_range(const Item& item, int32_t from, int32_t to, int16_t* scores, uint32_t* histogram,
+                   uint32_t* prepared) const;
+  void attend_range(const Item& item, int32_t from, int32_t to, const uint64_t* selected,
+                    float* state, Carver& own) const;
+  float* output(const Item& item) const;
+  int32_t heads_sharing(const CodeEncoder& encoder) const { return group_ / encoder.selections(); }
+  void attend_whole(const Item& item, std::byte* scratch) const;
+  void attend_split(int32_t index, int32_t range, std::byte* scratch) const;
+  void trace(int32_t piece, std::byte* scratch) const;
+
+  const AttentionContext& context_;
+  const LayerIo& io_;
+  const std::vector<Segment>& segments_;
+  int32_t group_, dim_;
+  std::vector<Batch> batches_;
+  std::vector<int32_t> first_item_;     // of each segment, and one past the last
+  std::vector<int32_t> first_ordinal_;  // of each segment
+  std::vector<int32_t> traced_;         // segments whose last token is traced
+  int32_t encode_pieces_ = 0, items_ = 0, ranges_ = 1, trace_pieces_ = 0;
+  int32_t query_words_ = 0, bins_ = 0, split_blocks_ = 0;
+  uint32_t* queries_ = nullptr;              // [sparse tokens, kv_heads, query_words_]
+  int16_t* scores_ = nullptr;                // split: [items, split_blocks_, 64]
+  uint32_t* histograms_ = nullptr;           // split: [items, ranges, bins_]
+  float* states_ = nullptr;                  // split: [items, ranges, state]
+  std::atomic<int32_t>* pending_ = nullptr;  // split: [items]
+};
+
+}  // namespace spotlight
