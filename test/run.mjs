@@ -85,7 +85,7 @@ function run(command, args, { env = {}, settled = () => false } = {}) {
 
 function filesUnder(folder, matches) {
   return readdirSync(join(root, folder), { withFileTypes: true })
-    .filter((entry) => !/^(node_modules|dist|gen|build.*|\..*)$/.test(entry.name))
+    .filter((entry) => !/^(node_modules|dist|gen|build[^.]*|\..*)$/.test(entry.name))
     .flatMap((entry) => {
       const path = `${folder}/${entry.name}`;
       return entry.isDirectory() ? filesUnder(path, matches) : matches(path) ? [path] : [];
