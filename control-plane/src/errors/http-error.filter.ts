@@ -46,7 +46,8 @@ export class HttpErrorFilter implements ExceptionFilter {
 }
 
 /** Pure, for tests: what the client gets for anything thrown. */
-export function httpAnswer(error: unknown): HttpAnswer {
+export function httpAnswer(thrown: unknown): HttpAnswer {
+  const error = unwrapped(thrown);
   const status = foreignStatus(error);
   const known = status === undefined ? toServiceError(error) : describeForeign(status, error);
   return {
@@ -55,6 +56,12 @@ export function httpAnswer(error: unknown): HttpAnswer {
     body: openAiErrorBody(known),
     name: known.row.name,
   };
+}
+
+/** Nest puts its own exception around what an express middleware throws. */
+function unwrapped(error: unknown): unknown {
+  if (error instanceof ServiceError || !(error instanceof Error)) return error;
+  return error.cause instanceof ServiceError ? error.cause : error;
 }
 
 /** The 4xx of an HttpException or of an express middleware error. */

@@ -3,7 +3,7 @@
 import type { ChatMessage } from '@spotlight/proto';
 import { z } from 'zod';
 import { invalidArgument } from '../errors/service-error.js';
-import { attentionOf, commonFields, count, samplingOf } from './fields.js';
+import { attentionOf, commonFields, count, positive, samplingOf } from './fields.js';
 import type { OpenAiRequest } from './openai-request.js';
 import { kindOf, parseBody } from './parse-body.js';
 
@@ -18,8 +18,8 @@ const ROLES: Readonly<Record<string, string>> = {
 const chatSchema = z.strictObject({
   ...commonFields,
   messages: z.array(z.record(z.string(), z.unknown())).min(1),
-  max_tokens: count.min(1).nullish(),
-  max_completion_tokens: count.min(1).nullish(),
+  max_tokens: positive.nullish(),
+  max_completion_tokens: positive.nullish(),
   logprobs: z.boolean().nullish(),
   top_logprobs: count.max(20).nullish(),
   add_generation_prompt: z.boolean().nullish(),

@@ -7,7 +7,7 @@ import { z } from 'zod';
 const UINT32_MAX = 2 ** 32 - 1;
 
 export const count = z.int().min(0).max(UINT32_MAX);
-const positive = z.int().min(1).max(UINT32_MAX);
+export const positive = z.int().min(1).max(UINT32_MAX);
 const flag = z.boolean().nullish();
 
 const attention = z.strictObject({
