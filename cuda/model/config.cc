@@ -121,7 +121,9 @@ int32_t scaled_context(const ModelConfig& config) {
         config.max_model_len,
         static_cast<double>(config.rope.original_max_position) * config.rope.factor);
   if (!(reach >= 1 && reach <= INT32_MAX))
-    corrupt("max model length", "is out of range after RoPE scaling");
+    corrupt("max model length", std::to_string(config.max_model_len) +
+                                    " is out of range under RoPE scaling factor " +
+                                    number(config.rope.factor, 6));
   return static_cast<int32_t>(reach);
 }
 
