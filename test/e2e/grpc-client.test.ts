@@ -195,7 +195,9 @@ describe('plain gRPC client', () => {
       });
     });
     await until(() => worker.paused === 1, 'the worker to run out of credits');
-    const chunks = [first, ...(await collect(call))];
+    const rest = collect(call);
+    call.resume();
+    const chunks = [first, ...(await rest)];
     assert.equal(chunks.length, 2000);
     assert.ok(chunks.every(({ deltas }, index) => deltas[0]?.token_ids[0] === index));
   });
