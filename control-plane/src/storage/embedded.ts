@@ -2,7 +2,7 @@
 // If the thread dies the next query finds a new one: acknowledged rows are on disk, and the lock is still ours.
 import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
-import { dirname, join } from 'node:path';
+import { join } from 'node:path';
 import { Worker } from 'node:worker_threads';
 import type { Log } from '../telemetry/log.js';
 import { dataDirError, prepareDataDir } from './data-dir.js';
@@ -16,6 +16,11 @@ const MAX_SOCKET_PATH = 103;
 const REOPEN_MS = 1_000;
 const CLOSE_MS = 10_000;
 
+export type StartThread = (data: PGliteThreadData) => Worker;
+
+const pgliteThread: StartThread = (workerData) =>
+  new Worker(new URL('./pglite-thread.js', import.meta.url), { workerData });
+
 export class EmbeddedDatabase {
   readonly socketDir: string;
   readonly #ownSocketDir: boolean;
@@ -26,16 +31,22 @@ export class EmbeddedDatabase {
     private readonly dataDir: string,
     private readonly lock: LockFile,
     private readonly log: Log,
+    private readonly startThread: StartThread,
   ) {
     this.#ownSocketDir = Buffer.byteLength(join(dataDir, SOCKET_NAME)) > MAX_SOCKET_PATH;
     this.socketDir = this.#ownSocketDir ? mkdtempSync(join(tmpdir(), 'spotlight-')) : dataDir;
   }
 
   /** Takes the data folder for this process, in milliseconds; `open` then takes the seconds. */
-  static async claim(dataDir: string, log: Log): Promise<EmbeddedDatabase> {
+  static async claim(
+    dataDir: string,
+    log: Log,
+    startThread: StartThread = pgliteThread,
+  ): Promise<EmbeddedDatabase> {
     prepareDataDir(dataDir);
     try {
-      return new EmbeddedDatabase(dataDir, await LockFile.acquire(join(dataDir, 'lock')), log);
+      const lock = await LockFile.acquire(join(dataDir, 'lock'));
+      return new EmbeddedDatabase(dataDir, lock, log, startThread);
     } catch (error) {
       if (error instanceof Error && 'syscall' in error) throw dataDirError(dataDir, error);
       throw error;
@@ -44,11 +55,10 @@ export class EmbeddedDatabase {
 
   /** Resolves when the socket answers: about 2 s the first time, 0.5 s later. */
   async open(): Promise<void> {
-    const data: PGliteThreadData = {
+    const thread = this.startThread({
       folder: join(this.dataDir, 'pglite'),
       socketPath: join(this.socketDir, SOCKET_NAME),
-    };
-    const thread = new Worker(new URL('./pglite-thread.js', import.meta.url), { workerData: data });
+    });
     this.#thread = thread;
     await new Promise<void>((resolve, reject) => {
       thread.once('message', (message: PGliteThreadMessage) => {
@@ -90,7 +100,7 @@ export class EmbeddedDatabase {
 
   #reopenLater(): void {
     if (this.#closing) return;
-    this.log.warn({ folder: dirname(this.dataDir) }, 'the embedded database stopped; opening it again');
+    this.log.warn({ folder: this.dataDir }, 'the embedded database stopped; opening it again');
     setTimeout(() => {
       if (this.#closing) return;
       this.open().catch((error: unknown) => {

@@ -1,0 +1,206 @@
+// One case file for both databases: the embedded one always, Postgres where its binaries are installed.
+import assert from 'node:assert/strict';
+import { execFileSync, spawn } from 'node:child_process';
+import type { ChildProcess } from 'node:child_process';
+import { once } from 'node:events';
+import { chmodSync, chownSync, existsSync, mkdtempSync, readdirSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { eq, sql } from 'drizzle-orm';
+import { Pool } from 'pg';
+import { pino } from 'pino';
+import { settings, workers } from './schema.js';
+import { Storage } from './storage.js';
+
+const log = pino({ level: 'silent' });
+
+function sharedCases(start: () => Promise<Storage>): void {
+  it('has every table of the schema, and is migrated again without a change', async () => {
+    for (let round = 0; round < 2; round++) {
+      const storage = await start();
+      const { rows } = await storage.query((db) =>
+        db.execute<{ name: string }>(
+          sql`select table_name as name from information_schema.tables where table_schema = 'public' order by 1`,
+        ),
+      );
+      assert.deepEqual(
+        rows.map((row) => row.name),
+        ['api_keys', 'models', 'settings', 'workers'],
+      );
+      await storage.close();
+    }
+  });
+
+  it('keeps rows over a restart, with times and bigints as they were', async () => {
+    const first = await start();
+    const lastSeen = new Date('2026-01-02T03:04:05.678Z');
+    const row = {
+      id: 'w1',
+      address: 'h:1',
+      modelId: 'm',
+      modelFingerprint: 'f',
+      device: 'cpu',
+      version: '1',
+      state: 'ready',
+      lastSeen,
+      generation: 2n ** 60n,
+    };
+    await first.query((db) => db.insert(workers).values(row));
+    await first.close();
+    const second = await start();
+    const [found] = await second.query((db) => db.select().from(workers).where(eq(workers.id, 'w1')));
+    assert.deepEqual(found?.lastSeen, lastSeen);
+    assert.equal(found?.generation, 2n ** 60n);
+    await second.close();
+  });
+
+  it('rolls a failed transaction back and answers the next query', async () => {
+    const storage = await start();
+    await assert.rejects(
+      storage.transaction(async (db) => {
+        await db.insert(settings).values({ name: 'half', value: 1 });
+        throw new Error('changed my mind');
+      }),
+      /changed my mind/,
+    );
+    const rows = await storage.query((db) => db.select().from(settings).where(eq(settings.name, 'half')));
+    assert.deepEqual(rows, []);
+    await storage.close();
+    await storage.close();
+  });
+
+  it('serves many callers at once', async () => {
+    const storage = await start();
+    const names = Array.from({ length: 100 }, (_, i) => `many-${i}`);
+    await Promise.all(
+      names.map((name) => storage.query((db) => db.insert(settings).values({ name, value: name }))),
+    );
+    const { rows } = await storage.query((db) =>
+      db.execute<{ n: number }>(sql`select count(*)::int as n from settings where name like 'many-%'`),
+    );
+    assert.equal(rows[0]?.n, 100);
+    await storage.close();
+  });
+
+  it('refuses a database that a newer version has written', async () => {
+    const storage = await start();
+    await storage.query((db) =>
+      db.execute(
+        sql`insert into drizzle.__drizzle_migrations (hash, created_at) values ('later', 9999999999999)`,
+      ),
+    );
+    await storage.close();
+    const again = await start();
+    await assert.rejects(again.ready, /written by a newer version/);
+    await again.close();
+  });
+}
+
+describe('storage, embedded', function () {
+  this.timeout(60_000);
+  let dataDir: string;
+  before(() => {
+    dataDir = mkdtempSync(join(tmpdir(), 'spotlight-pglite-'));
+  });
+  after(() => {
+    rmSync(dataDir, { recursive: true });
+  });
+  const start = (dir = dataDir): Promise<Storage> =>
+    Storage.start({ dataDir: dir, databaseUrl: undefined, databasePool: 1 }, log);
+
+  it('lets one process have the folder', async () => {
+    const storage = await start();
+    await assert.rejects(start(), /in use by process/);
+    await storage.close();
+    assert.ok(!readdirSync(dataDir).includes('lock'));
+  });
+
+  it('finds a way when the folder has too long a name for a socket', async () => {
+    const long = join(dataDir, 'x'.repeat(100));
+    const storage = await start(long);
+    await storage.ready;
+    await storage.close();
+  });
+
+  sharedCases(start);
+});
+
+describe('storage, Postgres', function () {
+  this.timeout(60_000);
+  let root: string | undefined;
+  let server: ChildProcess | undefined;
+  let url = '';
+
+  before(async function () {
+    const bin = process.env['PATH']?.split(':').find((dir) => existsSync(join(dir, 'initdb')));
+    if (bin === undefined) {
+      process.stderr.write('SKIPPED: no initdb in PATH, so the storage cases did not run on Postgres\n');
+      this.skip();
+    }
+    root = mkdtempSync(join(tmpdir(), 'spotlight-pg-'));
+    // Postgres refuses to run as root.
+    const asRoot = process.getuid?.() === 0;
+    const user = asRoot ? { uid: 65534, gid: 65534 } : {};
+    if (asRoot) {
+      chownSync(root, 65534, 65534);
+      chmodSync(root, 0o700);
+    }
+    const data = join(root, 'data');
+    try {
+      execFileSync(join(bin, 'initdb'), ['-D', data, '-U', 'spotlight', '--auth=trust', '--no-sync'], {
+        ...user,
+        stdio: 'pipe',
+      });
+    } catch (error) {
+      process.stderr.write(`SKIPPED: initdb cannot run here (${String(error).slice(0, 200)})\n`);
+      this.skip();
+    }
+    const options = ['-D', data, '-k', root, '-c', 'listen_addresses=', '-c', 'fsync=off'];
+    server = spawn(join(bin, 'postgres'), options, { ...user, stdio: 'ignore' });
+    url = `postgres://spotlight@/postgres?host=${encodeURIComponent(root)}`;
+  });
+
+  after(async () => {
+    if (server) {
+      server.kill('SIGINT');
+      await once(server, 'exit');
+    }
+    if (root !== undefined) rmSync(root, { recursive: true });
+  });
+
+  let database = 0;
+  const start = (name: string): Promise<Storage> =>
+    Storage.start(
+      { dataDir: '/nonexistent', databaseUrl: url.replace('/postgres?', `/${name}?`), databasePool: 4 },
+      log,
+    );
+
+  beforeEach(async () => {
+    const pool = new Pool({ connectionString: url });
+    for (let attempt = 0; ; attempt++) {
+      try {
+        await pool.query(`create database t${++database}`);
+        break;
+      } catch (error) {
+        if (attempt > 100) throw error;
+        await sleep(100);
+      }
+    }
+    await pool.end();
+  });
+
+  sharedCases(() => start(`t${database}`));
+
+  it('lets replicas that start together migrate in turn', async () => {
+    const replicas = await Promise.all(Array.from({ length: 4 }, () => start(`t${database}`)));
+    await Promise.all(replicas.map((replica) => replica.ready));
+    await Promise.all(replicas.map((replica) => replica.close()));
+  });
+
+  it('says which database is missing', async () => {
+    const storage = await start('nowhere');
+    await assert.rejects(storage.ready, /has no such database; create it/);
+    await storage.close();
+  });
+});
