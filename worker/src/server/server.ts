@@ -5,15 +5,12 @@ import { WorkerService } from '@spotlight/proto';
 import { addReflection } from '@spotlight/proto/reflection';
 import type { ServingStatusMap } from 'grpc-health-check';
 import { HealthImplementation } from 'grpc-health-check';
+import { BindError, joinAddress } from './address.js';
 import type { ServiceParts } from './worker-service.js';
 import { workerService } from './worker-service.js';
 
 const SERVICE = 'spotlight.v1.Worker';
 const MESSAGE_BYTES = 64 * 2 ** 20;
-
-export class BindError extends Error {
-  override readonly name = 'BindError';
-}
 
 export class WorkerGrpcServer {
   private constructor(
@@ -58,10 +55,6 @@ export class WorkerGrpcServer {
       });
     });
   }
-}
-
-export function joinAddress(host: string, port: number): string {
-  return host.includes(':') ? `[${host}]:${port}` : `${host}:${port}`;
 }
 
 function statuses(value: 'SERVING' | 'NOT_SERVING'): ServingStatusMap {

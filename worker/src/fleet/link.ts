@@ -1,0 +1,131 @@
+// The bond to one control plane: a Join stream that is opened again whenever it ends, for ever. The stream is the lease;
+// losing it costs this worker nothing but new requests from there, so what runs runs on.
+import type { ClientDuplexStream, ServiceError } from '@grpc/grpc-js';
+import { credentials, status as grpcStatus } from '@grpc/grpc-js';
+import type { Directive, Hello, JoinResponse, Report } from '@spotlight/proto';
+import { FleetClient, JoinRequest } from '@spotlight/proto';
+import type { Logger } from 'pino';
+import type { BackoffLimits } from './backoff.js';
+import { waitBefore } from './backoff.js';
+
+/** A stream that lived so long was a good one: the next wait is short again. */
+const HELD_MS = 5000;
+
+export interface LinkOptions {
+  readonly address: string;
+  readonly hello: () => Hello;
+  readonly report: () => Report;
+  readonly onDirective: (directive: Directive) => void;
+  readonly log: Logger;
+  readonly backoff: BackoffLimits;
+}
+
+export class ControlPlaneLink {
+  private client: FleetClient | undefined;
+  private call: ClientDuplexStream<JoinRequest, JoinResponse> | undefined;
+  private timer: NodeJS.Timeout | undefined;
+  private failures = 0;
+  private openedAt = 0;
+  private blocked = false;
+  private left = false;
+  private wasHeld = false;
+  private toldReason = '';
+
+  constructor(private readonly options: LinkOptions) {}
+
+  get connected(): boolean {
+    return this.wasHeld;
+  }
+
+  open(): void {
+    if (this.left) return;
+    this.openedAt = performance.now();
+    this.blocked = false;
+    // A connection of its own each time: a shared one would bring the waits of earlier attempts with it.
+    this.client = new FleetClient(this.options.address, credentials.createInsecure(), {
+      'grpc.use_local_subchannel_pool': 1,
+      'grpc.keepalive_time_ms': 10_000,
+      'grpc.keepalive_timeout_ms': 5000,
+      'grpc.enable_retries': 0,
+    });
+    const call = this.client.join();
+    this.call = call;
+    call.on('data', ({ directive }: JoinResponse) => {
+      this.held();
+      if (directive !== undefined) this.options.onDirective(directive);
+    });
+    call.on('drain', () => {
+      this.blocked = false;
+    });
+    call.on('metadata', () => {
+      this.held();
+    });
+    call.on('error', (error: ServiceError) => {
+      this.lost(
+        call,
+        error.code === grpcStatus.CANCELLED ? 'the stream was cancelled' : error.details,
+        error.code,
+      );
+    });
+    call.on('end', () => {
+      this.lost(call, 'the control plane ended the stream', undefined);
+    });
+    call.write(JoinRequest.fromPartial({ message: { $case: 'hello', value: this.options.hello() } }));
+    this.report();
+  }
+
+  /** Sends how things are now; skipped while the stream is held back, since a newer report will follow. */
+  report(): void {
+    if (this.call === undefined || this.blocked) return;
+    this.blocked = !this.call.write(
+      JoinRequest.fromPartial({ message: { $case: 'report', value: this.options.report() } }),
+    );
+  }
+
+  /** Ends the lease and does not come back. */
+  leave(): void {
+    this.left = true;
+    clearTimeout(this.timer);
+    this.call?.end();
+    this.call = undefined;
+    this.client?.close();
+  }
+
+  private held(): void {
+    if (!this.wasHeld) {
+      this.options.log.info({ controlPlane: this.options.address }, 'joined');
+    }
+    this.wasHeld = true;
+    this.failures = 0;
+    this.toldReason = '';
+  }
+
+  private lost(
+    call: ClientDuplexStream<JoinRequest, JoinResponse>,
+    reason: string,
+    code: number | undefined,
+  ): void {
+    if (this.call !== call) return;
+    this.call = undefined;
+    this.wasHeld = false;
+    this.client?.close();
+    if (this.left) return;
+    if (performance.now() - this.openedAt > HELD_MS) this.failures = 0;
+    this.failures += 1;
+    // One line a reason: a control plane that is away for a day is no reason for a day of lines.
+    if (reason !== this.toldReason) {
+      const refused = code === grpcStatus.UNAUTHENTICATED || code === grpcStatus.PERMISSION_DENIED;
+      const facts = { controlPlane: this.options.address, reason };
+      if (refused)
+        this.options.log.error(facts, 'the control plane refuses this worker: check SPOTLIGHT_JOIN_TOKEN');
+      else this.options.log.warn(facts, 'not joined, trying again');
+      this.toldReason = reason;
+    }
+    this.timer = setTimeout(
+      () => {
+        this.open();
+      },
+      waitBefore(this.failures, Math.random(), this.options.backoff),
+    );
+  }
+}
