@@ -201,12 +201,15 @@ export class EngineLoop implements RequestEngine {
 
   /** Wakes the loop; when a step is running, news that needs no step does not wait for it. */
   #rouse(): void {
-    if (this.#wake !== undefined) this.#wake();
-    else
-      this.#soon ??= setImmediate(() => {
-        this.#soon = undefined;
-        this.#emit(0);
-      });
+    if (this.#wake !== undefined) {
+      this.#wake();
+      return;
+    }
+    if (this.#soon !== undefined) return;
+    this.#soon = setImmediate(() => {
+      this.#soon = undefined;
+      this.#emit(0);
+    });
   }
 
   #audit(): void {
