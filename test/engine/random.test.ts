@@ -20,8 +20,11 @@ type Load = 'mixed' | 'long answers';
 function randomInput(dice: Dice, prefixes: readonly (readonly number[])[], load: Load): RequestInput {
   const long = load === 'long answers';
   const own = Array.from({ length: dice.int(1, long ? 20 : 90) }, () => dice.int(0, VOCAB - 1));
-  const promptTokens = dice.chance(long ? 0.1 : 0.4) ? [...dice.pick(prefixes).slice(0, dice.int(1, 300)), ...own] : own;
-  const maybe = <T>(probability: number, value: () => T): T | undefined => (dice.chance(probability) ? value() : undefined);
+  const promptTokens = dice.chance(long ? 0.1 : 0.4)
+    ? [...dice.pick(prefixes).slice(0, dice.int(1, 300)), ...own]
+    : own;
+  const maybe = <T>(probability: number, value: () => T): T | undefined =>
+    dice.chance(probability) ? value() : undefined;
   return {
     promptTokens,
     credits: maybe(0.3, () => dice.int(1, 6)),
@@ -51,7 +54,9 @@ function randomInput(dice: Dice, prefixes: readonly (readonly number[])[], load:
 /** Minimum tokens only where they can hold. */
 function withMinTokens(dice: Dice, input: RequestInput): RequestInput {
   const most = input.sampling?.maxTokens ?? 0;
-  return dice.chance(0.2) ? { ...input, sampling: { ...input.sampling, minTokens: dice.int(0, most) } } : input;
+  return dice.chance(0.2)
+    ? { ...input, sampling: { ...input.sampling, minTokens: dice.int(0, most) } }
+    : input;
 }
 
 function checkChoice(seen: ChoiceSeen, expected: Expected, what: string): void {
@@ -71,7 +76,12 @@ function checkChoice(seen: ChoiceSeen, expected: Expected, what: string): void {
 }
 
 /** A client that reads at its own pace, and sometimes loses patience. */
-async function live(harness: Harness, dice: Dice, seen: Seen, request: EngineRequest): Promise<'ended' | 'cancelled'> {
+async function live(
+  harness: Harness,
+  dice: Dice,
+  seen: Seen,
+  request: EngineRequest,
+): Promise<'ended' | 'cancelled'> {
   const patience = dice.chance(0.25) ? dice.int(0, 200) : Infinity;
   for (let turn = 0; !seen.ended; turn++) {
     if (turn === patience) {
@@ -101,12 +111,24 @@ describe('the engine under random load', function () {
   ] as const) {
     it(`gives every request what it gives alone, whatever runs beside it (${load}, seed ${seed})`, async () => {
       const dice = new Dice(seed);
-      const prefixes = Array.from({ length: 3 }, () => Array.from({ length: 400 }, () => dice.int(0, VOCAB - 1)));
+      const prefixes = Array.from({ length: 3 }, () =>
+        Array.from({ length: 400 }, () => dice.int(0, VOCAB - 1)),
+      );
       const harness = new Harness(
-        { ...FAKE, blocks: dice.int(14, 30), maxSequences: dice.int(6, 14), maxBatchTokens: dice.int(24, 200) },
+        {
+          ...FAKE,
+          blocks: dice.int(14, 30),
+          maxSequences: dice.int(6, 14),
+          maxBatchTokens: dice.int(24, 200),
+        },
         { mixedPromptTokens: dice.int(8, 64), maxWaiting: 10_000 },
       );
-      const ideal = new FakeEngine({ ...FAKE, blocks: harness.native.info.blocks, maxBatchTokens: 1024, maxSequences: harness.native.info.maxSequences });
+      const ideal = new FakeEngine({
+        ...FAKE,
+        blocks: harness.native.info.blocks,
+        maxBatchTokens: 1024,
+        maxSequences: harness.native.info.maxSequences,
+      });
       const requests: { request: EngineRequest; seen: Seen; end: Promise<'ended' | 'cancelled'> }[] = [];
       for (let i = 0; i < 120; i++) {
         const request = harness.request(withMinTokens(dice, randomInput(dice, prefixes, load)));

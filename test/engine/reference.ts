@@ -16,7 +16,11 @@ export interface Expected {
 }
 
 /** One entry a choice. The native engine must have nothing in flight and room for the longest choice. */
-export async function reference(request: EngineRequest, native: Engine, texts: TokenTexts): Promise<Expected[]> {
+export async function reference(
+  request: EngineRequest,
+  native: Engine,
+  texts: TokenTexts,
+): Promise<Expected[]> {
   const { model, blocks, maxSequences } = native.info;
   const resolved = validate(request, { model, blocks, sequences: maxSequences }, 0n);
   if ('code' in resolved) throw new Error(resolved.message);
@@ -54,10 +58,12 @@ export function naiveEnd(
     for (const stop of sampling.stop) {
       for (let at = 0; at + stop.length <= now.length; at++) {
         const ends = at + stop.length;
-        if (ends > before && now.startsWith(stop, at) && (best === undefined || at < best.at)) best = { at, stop };
+        if (ends > before && now.startsWith(stop, at) && (best === undefined || at < best.at))
+          best = { at, stop };
       }
     }
-    if (best !== undefined) return { text: now.slice(0, best.at), finish: FinishReason.STOP, stop: best.stop };
+    if (best !== undefined)
+      return { text: now.slice(0, best.at), finish: FinishReason.STOP, stop: best.stop };
   }
   if (tokens.length < sampling.maxTokens) return undefined;
   return { text: text(tokens.length, true), finish: FinishReason.LENGTH, stop: undefined };
@@ -175,7 +181,15 @@ class Run {
   ) {
     const appendBlocks: BlockId[] = [];
     while (this.#blocks * 64 < this.#position + tokens.length) appendBlocks.push(this.#blocks++ as BlockId);
-    const row = { sequence: this.#sequence, position: this.#position, tokens, phase, sample, appendBlocks, ...extra };
+    const row = {
+      sequence: this.#sequence,
+      position: this.#position,
+      tokens,
+      phase,
+      sample,
+      appendBlocks,
+      ...extra,
+    };
     this.native.submit({ rows: [row] });
     this.#position += tokens.length;
     const [result] = (await this.native.collect()).rows;
