@@ -1,9 +1,11 @@
 // The step ABI's contract: cases every engine passes, the native one and the fake. They compare an engine with itself
 // (the same tokens by another way), so that they hold for any weights; greedy draws, so that a seed is not in the way.
 import assert from 'node:assert/strict';
-import type { AttentionSettings, Batch, Engine, SequenceId } from '@spotlight/cuda';
-import { BLOCK_SIZE, EngineError, LAST_SAMPLE } from '@spotlight/cuda';
-import { Sequence, greedy, ids, rejectsWith, run, throwsWith } from './sequence.js';
+import { BLOCK_SIZE, LAST_SAMPLE } from '@spotlight/cuda';
+import type { AttentionSettings, Batch, Engine } from '@spotlight/cuda';
+import { describeRefusals } from './engine-refusals.js';
+import { describeSampling } from './engine-sampling.js';
+import { Sequence, generate, greedy, ids, prompt, rejectsWith, run, throwsWith } from './sequence.js';
 
 export interface ContractOptions {
   readonly blocks: number;
@@ -14,7 +16,7 @@ export interface ContractOptions {
 
 export type OpenEngine = (options: ContractOptions) => Promise<Engine>;
 
-const OPTIONS: ContractOptions = {
+export const CONTRACT_OPTIONS: ContractOptions = {
   blocks: 24,
   maxBatchTokens: 160,
   maxSequences: 6,
@@ -30,21 +32,18 @@ const OPTIONS: ContractOptions = {
   },
 };
 
-const prompt = (length: number, salt = 0): number[] =>
-  Array.from({ length }, (_, i) => 11 + ((i * 37 + salt * 101 + ((i * i) % 53)) % 200));
-
 export function engineContract(name: string, open: OpenEngine): void {
   describe(`engine contract: ${name}`, function () {
     this.timeout(120_000);
     let engine: Engine;
 
     before(async () => {
-      engine = await open(OPTIONS);
+      engine = await open(CONTRACT_OPTIONS);
     });
     after(() => engine.dispose());
     afterEach(() => {
-      assert.equal(engine.stats().inFlight, 0, 'a case leaves nothing in flight');
-      assert.equal(engine.stats().openSequences, 0, 'a case closes its sequences');
+      const { inFlight, openSequences } = engine.stats();
+      assert.deepEqual({ inFlight, openSequences }, { inFlight: 0, openSequences: 0 }, 'a case cleans up');
     });
 
     describeSteps(() => engine);
@@ -54,15 +53,15 @@ export function engineContract(name: string, open: OpenEngine): void {
 
     it('reports what it was opened with', () => {
       const { info } = engine;
-      assert.equal(info.blocks, OPTIONS.blocks);
-      assert.equal(info.maxBatchTokens, OPTIONS.maxBatchTokens);
-      assert.equal(info.maxSequences, OPTIONS.maxSequences);
+      assert.equal(info.blocks, CONTRACT_OPTIONS.blocks);
+      assert.equal(info.maxBatchTokens, CONTRACT_OPTIONS.maxBatchTokens);
+      assert.equal(info.maxSequences, CONTRACT_OPTIONS.maxSequences);
       assert.match(info.fingerprint, /^[0-9a-f]{64}$/);
-      assert(info.model.vocabSize > 211 && info.model.maxModelLen >= OPTIONS.blocks * BLOCK_SIZE);
+      assert(info.model.vocabSize > 211 && info.model.maxModelLen >= CONTRACT_OPTIONS.blocks * BLOCK_SIZE);
     });
 
     it('disposes once, steps in flight first, and refuses every call after', async () => {
-      const other = await open(OPTIONS);
+      const other = await open(CONTRACT_OPTIONS);
       const sequence = new Sequence(other, greedy(), ids(0));
       other.submit({ rows: [sequence.row(prompt(30), { sample: true })] });
       await Promise.all([other.dispose(), other.dispose()]);
@@ -73,7 +72,7 @@ export function engineContract(name: string, open: OpenEngine): void {
     });
 
     it('works beside a second engine in one process', async () => {
-      const other = await open(OPTIONS);
+      const other = await open(CONTRACT_OPTIONS);
       const [mine, theirs] = await Promise.all([
         generate(engine, prompt(40), 3),
         generate(other, prompt(40), 3),
@@ -82,20 +81,6 @@ export function engineContract(name: string, open: OpenEngine): void {
       await other.dispose();
     });
   });
-}
-
-/** Greedy tokens after a prompt in one row, each fed back by number. Uses the first blocks of the pool. */
-async function generate(engine: Engine, tokens: readonly number[], count: number): Promise<number[]> {
-  const sequence = new Sequence(engine, greedy(), ids(0, 1, 2, 3, 4, 5));
-  const drawn: number[] = [];
-  let row = sequence.row(tokens, { sample: true });
-  for (let i = 0; i < count; i++) {
-    const token = await sequence.draw(row);
-    drawn.push(token);
-    row = sequence.row([token], { phase: 'generated', sample: true });
-  }
-  await sequence.close();
-  return drawn;
 }
 
 function describeSteps(engine: () => Engine): void {
@@ -252,204 +237,5 @@ function describeBlocks(engine: () => Engine): void {
     });
     assert.deepEqual([rows[0]?.token], expected);
     await next.close();
-  });
-}
-
-function describeSampling(engine: () => Engine): void {
-  const draws = async (seed: bigint, choice: number, beside: boolean): Promise<number[]> => {
-    const options = greedy({ seed, choice, temperature: 5 });
-    const sequence = new Sequence(engine(), options, ids(0, 1));
-    const other = beside
-      ? new Sequence(engine(), greedy({ seed: 99n, temperature: 5 }), ids(2, 3))
-      : undefined;
-    const drawn: number[] = [];
-    for (let i = 0; i < 6; i++) {
-      const spec = { phase: i === 0 ? ('prompt' as const) : ('generated' as const), sample: true };
-      const tokens = i === 0 ? prompt(20) : [LAST_SAMPLE];
-      const rows = other === undefined ? [] : [other.row(tokens, spec)];
-      const result = await run(engine(), { rows: [...rows, sequence.row(tokens, spec)] });
-      drawn.push(result.rows.at(-1)?.token ?? -1);
-    }
-    await run(engine(), { rows: [], close: [sequence.id, ...(other === undefined ? [] : [other.id])] });
-    return drawn;
-  };
-
-  it('draws by seed, choice and position, not by row or batch', async () => {
-    const expected = await draws(5n, 0, false);
-    assert.deepEqual(await draws(5n, 0, true), expected);
-    assert.notDeepEqual(await draws(6n, 0, false), expected);
-    assert.notDeepEqual(await draws(5n, 1, false), expected);
-  });
-
-  it('never draws a banned token before its position, and may from there on', async () => {
-    const [first, second] = await generate(engine(), prompt(30), 2);
-    assert(first !== undefined && second !== undefined);
-    const draw = async (bannedUntil: number): Promise<number> => {
-      const sequence = new Sequence(engine(), greedy({ banned: [first], bannedUntil }), ids(0));
-      const token = await sequence.draw(sequence.row(prompt(30), { sample: true }));
-      await sequence.close();
-      return token;
-    };
-    assert.notEqual(await draw(31), first, 'the first drawn token stands at position 30');
-    assert.equal(await draw(30), first);
-  });
-
-  it('follows a logit bias', async () => {
-    const [first] = await generate(engine(), prompt(30), 1);
-    const forced = first === 17 ? 18 : 17;
-    const sequence = new Sequence(engine(), greedy({ logitBias: new Map([[forced, 100]]) }), ids(0));
-    assert.equal(await sequence.draw(sequence.row(prompt(30), { sample: true })), forced);
-    await sequence.close();
-  });
-
-  it('reports log-probabilities of the drawn token and of the most likely ones, best first', async () => {
-    const sequence = new Sequence(engine(), greedy({ logprobs: 4 }), ids(0));
-    const { rows } = await run(engine(), { rows: [sequence.row(prompt(30), { sample: true })] });
-    const { token, logprobs } = rows[0] ?? assert.fail();
-    assert(logprobs);
-    assert.equal(logprobs.token, token);
-    assert(logprobs.logprob <= 0 && Number.isFinite(logprobs.logprob));
-    assert.equal(logprobs.topTokens.length, 4);
-    assert.equal(logprobs.topTokens[0], token, 'greedy draws the most likely token');
-    const top = [...logprobs.topLogprobs];
-    assert.deepEqual(
-      top,
-      [...top].sort((a, b) => b - a),
-    );
-    assert(Math.abs((top[0] ?? 0) - logprobs.logprob) < 1e-6);
-    await sequence.close();
-  });
-
-  it('reports log-probabilities of prompt tokens across the borders of chunks', async () => {
-    const tokens = prompt(40);
-    const read = async (cuts: readonly number[]): Promise<[number, number][]> => {
-      const sequence = new Sequence(engine(), greedy(), ids(0));
-      const entries: [number, number][] = [];
-      for (let i = 0; i + 1 < cuts.length; i++) {
-        const end = cuts[i + 1] ?? 0;
-        const nextToken = tokens[end];
-        const row = sequence.row(tokens.slice(cuts[i], end), {
-          promptLogprobs: true,
-          topPromptLogprobs: 2,
-          ...(nextToken === undefined ? {} : { nextToken }),
-        });
-        for (const entry of (await run(engine(), { rows: [row] })).rows[0]?.promptLogprobs ?? []) {
-          assert.equal(entry.topTokens.length, 2);
-          entries.push([entry.token, entry.logprob]);
-        }
-      }
-      await sequence.close();
-      return entries;
-    };
-    const whole = await read([0, 40]);
-    assert.deepEqual(
-      whole.map(([token]) => token),
-      tokens.slice(1),
-    );
-    const cut = await read([0, 1, 16, 40]);
-    assert.deepEqual(
-      cut.map(([token]) => token),
-      tokens.slice(1),
-    );
-    cut.forEach(([, logprob], i) => assert(Math.abs(logprob - (whole[i]?.[1] ?? NaN)) < 1e-2));
-  });
-
-  it('counts for penalties what it was opened with and what it drew, not the tokens of rows', async () => {
-    const penalties = { frequencyPenalty: 1.5, repetitionPenalty: 1.3, presencePenalty: 0.5 };
-    const tokens = prompt(70);
-    const promptTokens = Int32Array.from(tokens);
-    const sequence = new Sequence(engine(), { ...greedy(penalties), promptTokens }, ids(0, 1));
-    const drawn: number[] = [];
-    for (let i = 0; i < 6; i++) {
-      const spec = { phase: i === 0 ? ('prompt' as const) : ('generated' as const), sample: true };
-      drawn.push(await sequence.draw(sequence.row(i === 0 ? tokens : [LAST_SAMPLE], spec)));
-    }
-    await sequence.close();
-    const generatedTokens = Int32Array.from(drawn.slice(0, 5));
-    const again = new Sequence(engine(), { ...greedy(penalties), promptTokens, generatedTokens }, ids(2, 3));
-    await run(engine(), { rows: [again.row(tokens, { sample: false })] });
-    const row = again.row(drawn.slice(0, 5), { phase: 'generated', sample: true });
-    assert.equal(await again.draw(row), drawn[5]);
-    await again.close();
-  });
-
-  it('traces selected positions by layer and KV head', async () => {
-    const sequence = new Sequence(engine(), greedy(), ids(0));
-    await run(engine(), { rows: [sequence.row(prompt(30), { sample: false })] });
-    const row = sequence.row([12], { phase: 'generated', sample: true, trace: true });
-    const { trace } = (await run(engine(), { rows: [row] })).rows[0] ?? assert.fail();
-    const { layers, kvHeads } = engine().info.model;
-    assert.equal(trace?.length, layers);
-    for (const heads of trace) {
-      assert.equal(heads.length, kvHeads);
-      for (const positions of heads)
-        assert.deepEqual(
-          [...positions],
-          [...positions].sort((a, b) => a - b),
-        );
-    }
-    await sequence.close();
-  });
-}
-
-function describeRefusals(engine: () => Engine): void {
-  const refused = async (message: RegExp, batch: (sequence: Sequence) => Batch): Promise<void> => {
-    const expected = await generate(engine(), prompt(30), 1);
-    const sequence = new Sequence(engine(), greedy(), ids(20));
-    const before = engine().stats();
-    const error = throwsWith('INVALID_ARGUMENT', () => engine().submit(batch(sequence)));
-    assert.match(error.message, message);
-    assert.equal(engine().stats().inFlight, before.inFlight);
-    assert.equal(engine().stats().openSequences, before.openSequences);
-    const row = sequence.row(prompt(30), { sample: true });
-    assert.deepEqual([await sequence.draw(row)], expected, 'a refused batch changes nothing');
-    await sequence.close();
-  };
-  const row = (sequence: Sequence, tokens: readonly number[], change: object = {}): Batch => ({
-    rows: [{ ...sequence.peek(tokens, { sample: true }), ...change }],
-  });
-
-  const cases: [string, RegExp, (sequence: Sequence) => Batch][] = [
-    ['a row past its next position', /^rows\[0\]/, (s) => row(s, prompt(4), { position: 3 })],
-    ['a row without tokens', /^rows\[0\]/, (s) => row(s, [])],
-    ['a token beyond the vocabulary', /^rows\[0\]/, (s) => row(s, [1, engine().info.model.vocabSize])],
-    ['a negative token', /^rows\[0\]/, (s) => row(s, [1, -2])],
-    ['the last sample of a sequence that drew none', /^rows\[0\]/, (s) => row(s, [LAST_SAMPLE])],
-    ['a block table too short', /^rows\[0\]/, (s) => row(s, prompt(65))],
-    [
-      'a block beyond the pool',
-      /^rows\[0\]/,
-      (s) => row(s, prompt(4), { appendBlocks: ids(OPTIONS.blocks) }),
-    ],
-    ['an unknown sequence', /^rows\[0\]/, (s) => row(s, prompt(4), { sequence: 1_000_000 as SequenceId })],
-    ['two rows of one sequence', /^rows\[1\]/, (s) => ({ rows: [...row(s, [1]).rows, ...row(s, [1]).rows] })],
-    [
-      'more tokens than a batch holds',
-      /tokens/,
-      (s) => row(s, prompt(161), { appendBlocks: ids(20, 21, 22) }),
-    ],
-    ['closing an unknown sequence', /close/, () => ({ rows: [], close: [1_000_000 as SequenceId] })],
-    [
-      'a copy of a block beyond the pool',
-      /copies/,
-      (s) => ({ ...row(s, [1]), copies: [{ from: ids(0)[0]!, to: ids(99)[0]! }] }),
-    ],
-  ];
-  for (const [what, message, batch] of cases) it(`refuses ${what}, whole`, () => refused(message, batch));
-
-  it('refuses sampling, attention and slots out of range', () => {
-    throwsWith('INVALID_ARGUMENT', () => engine().openSequence(greedy({ temperature: -1 })));
-    throwsWith('INVALID_ARGUMENT', () => engine().openSequence(greedy({ topP: 0 })));
-    throwsWith('INVALID_ARGUMENT', () => engine().openSequence(greedy({ minP: 2 })));
-    throwsWith('INVALID_ARGUMENT', () => engine().openSequence({ ...greedy(), attention: { fraction: 0 } }));
-    throwsWith('INVALID_ARGUMENT', () => engine().openSequence({ ...greedy(), slot: 2 as 0 }));
-    throwsWith('INVALID_ARGUMENT', () => engine().openSequence({ ...greedy(), blocks: ids(OPTIONS.blocks) }));
-  });
-
-  it('refuses one sequence more than it was opened for', async () => {
-    const all = Array.from({ length: OPTIONS.maxSequences }, () => engine().openSequence(greedy()));
-    const error = throwsWith('INVALID_ARGUMENT', () => engine().openSequence(greedy()));
-    assert(error instanceof EngineError && error.message.includes(String(OPTIONS.maxSequences)));
-    await run(engine(), { rows: [], close: all });
   });
 }

@@ -93,6 +93,24 @@ export class Sequence {
   }
 }
 
+/** Token ids any vocabulary of 211 has, without a period. */
+export const prompt = (length: number, salt = 0): number[] =>
+  Array.from({ length }, (_, i) => 11 + ((i * 37 + salt * 101 + ((i * i) % 53)) % 200));
+
+/** Greedy tokens after a prompt in one row, each fed back by number. Uses the first blocks of the pool. */
+export async function generate(engine: Engine, tokens: readonly number[], count: number): Promise<number[]> {
+  const sequence = new Sequence(engine, greedy(), ids(0, 1, 2, 3, 4, 5));
+  const drawn: number[] = [];
+  let row = sequence.row(tokens, { sample: true });
+  for (let i = 0; i < count; i++) {
+    const token = await sequence.draw(row);
+    drawn.push(token);
+    row = sequence.row([token], { phase: 'generated', sample: true });
+  }
+  await sequence.close();
+  return drawn;
+}
+
 export function throwsWith(code: EngineErrorCode, call: () => unknown): EngineError {
   let thrown: unknown;
   try {
