@@ -2,6 +2,7 @@
 import type { DynamicModule } from '@nestjs/common';
 import { Module } from '@nestjs/common';
 import { APP_FILTER, APP_GUARD } from '@nestjs/core';
+import { AdminModule } from './admin/admin.module.js';
 import { AuthGuard } from './auth/auth.guard.js';
 import { AuthModule } from './auth/auth.module.js';
 import type { Config } from './config/config.js';
@@ -36,6 +37,7 @@ export class AppModule {
         RoutingModule,
         WorkersModule,
         ModelsModule,
+        AdminModule,
         ProbesModule,
       ],
       providers: [

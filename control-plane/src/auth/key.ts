@@ -5,6 +5,7 @@ import { createHash, randomBytes, timingSafeEqual } from 'node:crypto';
 const MARK = 'sk-spotlight-';
 const PREFIX_BYTES = 6;
 const SECRET_BYTES = 32;
+const DIGEST_BYTES = 32;
 const FORM = new RegExp(`^${MARK}([0-9a-f]{${PREFIX_BYTES * 2}})-[A-Za-z0-9_-]{43}$`);
 
 export interface NewKey {
@@ -37,5 +38,5 @@ export function sameSecret(a: string, b: string): boolean {
 /** @param a,b SHA-256 digests in hex */
 export function sameHash(a: string, b: string): boolean {
   const [left, right] = [Buffer.from(a, 'hex'), Buffer.from(b, 'hex')];
-  return left.length === right.length && timingSafeEqual(left, right);
+  return left.length === DIGEST_BYTES && right.length === DIGEST_BYTES && timingSafeEqual(left, right);
 }

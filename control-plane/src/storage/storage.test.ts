@@ -51,7 +51,7 @@ function sharedCases(start: () => Promise<Storage>): void {
     const second = await start();
     const [found] = await second.query((db) => db.select().from(workers).where(eq(workers.id, 'w1')));
     assert.deepEqual(found?.lastSeen, lastSeen);
-    assert.equal(found?.generation, 2n ** 60n);
+    assert.equal(found.generation, 2n ** 60n);
     await second.close();
   });
 
@@ -132,7 +132,7 @@ describe('storage, Postgres', function () {
   let server: ChildProcess | undefined;
   let url = '';
 
-  before(async function () {
+  before(function () {
     const bin = process.env['PATH']?.split(':').find((dir) => existsSync(join(dir, 'initdb')));
     if (bin === undefined) {
       process.stderr.write('SKIPPED: no initdb in PATH, so the storage cases did not run on Postgres\n');

@@ -1,6 +1,7 @@
 // A4: the door workers join by, spotlight.v1.Fleet over gRPC. A stream is Hello, then Reports; it is refused, or it is the lease.
 // Only the order of a stream's life is here; who is alive is fleet.ts.
 import type { ServerDuplexStream } from '@grpc/grpc-js';
+import { Metadata } from '@grpc/grpc-js';
 import { Inject, Injectable } from '@nestjs/common';
 import type { FleetServer, JoinRequest, JoinResponse } from '@spotlight/proto';
 import { ErrorCode } from '@spotlight/proto';
@@ -100,6 +101,8 @@ export class FleetService {
     const hello = request.message.value;
     await this.auth.authenticate(hello.joinToken === '' ? undefined : hello.joinToken, 'worker');
     const checked = checkHello(hello, call.getPeer());
+    // Headers now: to the worker they say that it is in, the first directive may wait for the database.
+    call.sendMetadata(new Metadata());
     const membership = this.fleet.join(checked, {
       send: (directive) => {
         call.write({ directive });
