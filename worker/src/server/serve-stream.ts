@@ -39,6 +39,8 @@ export class ServeStream implements UpdateSink {
     private readonly call: ServeCall,
     private readonly engine: RequestEngine,
     private readonly encoder: PromptEncoder,
+    /** Why no new request is taken now; undefined when they are. */
+    private readonly closedFor: () => string | undefined,
     private readonly log: Logger,
   ) {
     call.on('data', (request: ServeRequest) => {
@@ -69,6 +71,13 @@ export class ServeStream implements UpdateSink {
     if (this.blocked) this.outbox.add(step, updates, load);
     else this.write({ step: BigInt(step), updates, load });
     this.endWhenDone();
+  }
+
+  /** Ends the stream: what is still running is cancelled. */
+  end(): void {
+    if (this.closed) return;
+    this.close();
+    this.call.end();
   }
 
   private receive({ message }: ServeRequest): void {
@@ -128,6 +137,11 @@ export class ServeStream implements UpdateSink {
 
   private start(submit: Submit, promptTokens: readonly number[], arriving: Arriving, arrived: number): void {
     const { requestId, timeoutMs } = submit;
+    const reason = this.closedFor();
+    if (reason !== undefined) {
+      this.refuse(requestId, refusal(ErrorCode.UNAVAILABLE, reason));
+      return;
+    }
     this.live.add(requestId);
     let error: WireError | undefined;
     try {

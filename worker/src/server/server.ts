@@ -6,6 +6,7 @@ import { addReflection } from '@spotlight/proto/reflection';
 import type { ServingStatusMap } from 'grpc-health-check';
 import { HealthImplementation } from 'grpc-health-check';
 import { BindError, joinAddress } from './address.js';
+import type { ServeStream } from './serve-stream.js';
 import type { ServiceParts } from './worker-service.js';
 import { workerService } from './worker-service.js';
 
@@ -16,6 +17,7 @@ export class WorkerGrpcServer {
   private constructor(
     private readonly server: Server,
     private readonly health: HealthImplementation,
+    private readonly streams: ReadonlySet<ServeStream>,
     /** host:port; the port that was bound when 0 was asked for. */
     readonly address: string,
   ) {}
@@ -28,12 +30,13 @@ export class WorkerGrpcServer {
       'grpc.keepalive_time_ms': 20_000,
       'grpc.keepalive_timeout_ms': 10_000,
     });
-    server.addService(WorkerService, workerService(parts));
+    const streams = new Set<ServeStream>();
+    server.addService(WorkerService, workerService(parts, streams));
     const health = new HealthImplementation(statuses('NOT_SERVING'));
     health.addToServer(server);
     addReflection(server, [SERVICE]);
     const bound = await bind(server, host, port);
-    return new WorkerGrpcServer(server, health, joinAddress(host, bound));
+    return new WorkerGrpcServer(server, health, streams, joinAddress(host, bound));
   }
 
   setServing(serving: boolean): void {
@@ -42,8 +45,9 @@ export class WorkerGrpcServer {
     }
   }
 
-  /** Takes no new streams; resolves when those open have ended, or cuts them after `graceMs`. */
+  /** Ends every stream and takes no new one; what has not gone out after `graceMs` is cut. */
   async close(graceMs: number): Promise<void> {
+    for (const stream of this.streams) stream.end();
     await new Promise<void>((resolve) => {
       const timer = setTimeout(() => {
         this.server.forceShutdown();

@@ -19,17 +19,25 @@ export interface ServiceParts {
   readonly engine: RequestEngine;
   readonly tokenizer: PromptEncoder & { bytes(tokenId: number): Uint8Array };
   readonly describe: () => DescribeResponse;
+  /** Why no new request is taken now; undefined when they are. */
+  readonly closedFor: () => string | undefined;
   readonly log: Logger;
 }
 
-export function workerService({ engine, tokenizer, describe, log }: ServiceParts): WorkerServer {
+/** @param streams every open Serve stream, kept here so that a shutdown can end them */
+export function workerService(
+  { engine, tokenizer, describe, closedFor, log }: ServiceParts,
+  streams: Set<ServeStream>,
+): WorkerServer {
   return {
     serve: (call) => {
       log.info({ peer: call.getPeer() }, 'serve stream opened');
+      const stream = new ServeStream(call, engine, tokenizer, closedFor, log);
+      streams.add(stream);
       call.on('close', () => {
+        streams.delete(stream);
         log.info({ peer: call.getPeer() }, 'serve stream closed');
       });
-      new ServeStream(call, engine, tokenizer, log);
     },
     describe: (
       _call: ServerUnaryCall<DescribeRequest, DescribeResponse>,

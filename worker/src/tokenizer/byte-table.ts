@@ -61,17 +61,17 @@ export class ByteTable {
   }
 }
 
-/** GPT-2's map, reversed: printable Latin-1 stands for itself, the other 68 bytes for U+0100 and up. */
-const BYTE_OF_CHARACTER: ReadonlyMap<string, number> = (() => {
-  const map = new Map<string, number>();
+/** GPT-2's map: the character of each byte; printable Latin-1 is itself, the other 68 bytes are U+0100 and up. */
+export const BYTE_CHARACTERS: readonly string[] = (() => {
+  const printable = (byte: number): boolean =>
+    (byte >= 0x21 && byte <= 0x7e) || (byte >= 0xa1 && byte <= 0xac) || (byte >= 0xae && byte <= 0xff);
   let next = 0x100;
-  for (let byte = 0; byte < 256; byte++) {
-    const printable =
-      (byte >= 0x21 && byte <= 0x7e) || (byte >= 0xa1 && byte <= 0xac) || (byte >= 0xae && byte <= 0xff);
-    map.set(String.fromCharCode(printable ? byte : next++), byte);
-  }
-  return map;
+  return Array.from({ length: 256 }, (_, byte) => String.fromCharCode(printable(byte) ? byte : next++));
 })();
+
+const BYTE_OF_CHARACTER: ReadonlyMap<string, number> = new Map(
+  BYTE_CHARACTERS.map((character, byte) => [character, byte]),
+);
 
 function spellByteLevel(token: string): Uint8Array {
   const bytes = new Uint8Array(token.length);

@@ -1,17 +1,11 @@
 // Tests only: two small vocabularies in GGUF's own form, whose ids can be worked out by hand.
 import type { TokenizerMetadata } from '@spotlight/cuda';
-
-const CHARACTERS = (() => {
-  const printable = (byte: number): boolean =>
-    (byte >= 0x21 && byte <= 0x7e) || (byte >= 0xa1 && byte <= 0xac) || (byte >= 0xae && byte <= 0xff);
-  let next = 0x100;
-  return Array.from({ length: 256 }, (_, byte) => String.fromCharCode(printable(byte) ? byte : next++));
-})();
+import { BYTE_CHARACTERS } from './byte-table.js';
 
 /** Ids 0..255 are the bytes, then the merges "th", "the", "Ġthe", "in", then <|end|> and the user-defined <tool>. */
 export function byteLevelMetadata(overrides: Partial<TokenizerMetadata> = {}): TokenizerMetadata {
   const merges = ['t h', 'th e', 'Ġ the', 'i n'];
-  const tokens = [...CHARACTERS, ...merges.map((merge) => merge.replace(' ', '')), '<|end|>', '<tool>'];
+  const tokens = [...BYTE_CHARACTERS, ...merges.map((merge) => merge.replace(' ', '')), '<|end|>', '<tool>'];
   const tokenTypes = new Int32Array(tokens.length).fill(1);
   tokenTypes[260] = 3;
   tokenTypes[261] = 4;
