@@ -9,7 +9,7 @@ import type { Client } from './clients.js';
 import { refusal } from './refusal.js';
 import { Request } from './request.js';
 import { isRefusal, validate } from './validate.js';
-import type { ResolvedAttention } from './validate.js';
+import type { RequestLimits, ResolvedAttention } from './validate.js';
 
 export interface IntakeOptions {
   readonly native: Engine;
@@ -17,18 +17,27 @@ export interface IntakeOptions {
   /** The deployment's settings, and their digest. */
   readonly attention: AttentionSettings;
   readonly settingsDigest: string;
+  /** Tokens a request may hold; default and most: the model's. */
+  readonly maxModelLen?: number;
   /** The slot new requests are pinned to. Default 0. */
   readonly activeSlot?: () => SlotId;
+  /** Context limit of the deployment, tokens; never above the model's own, which is the default. */
+  readonly maxModelLen?: number;
 }
 
 export class Intake {
+  readonly #limits: RequestLimits;
   #arrivals = 0;
 
   /** @param sequences choices that can run at once */
   constructor(
     private readonly options: IntakeOptions,
-    private readonly sequences: number,
-  ) {}
+    sequences: number,
+  ) {
+    const { model, blocks } = options.native.info;
+    const maxModelLen = Math.min(model.maxModelLen, options.maxModelLen ?? model.maxModelLen);
+    this.#limits = { model: { vocabSize: model.vocabSize, maxModelLen }, blocks, sequences };
+  }
 
   take(source: EngineRequest, client: Client, now: number): Request | WireError {
     if (client.requests.has(source.requestId)) {
@@ -36,8 +45,13 @@ export class Intake {
       return refusal(ErrorCode.CONFLICT, message, 'request_id');
     }
     const { native, texts } = this.options;
-    const limits = { model: native.info.model, blocks: native.info.blocks, sequences: this.sequences };
-    const resolved = validate(source, limits, randomBytes(8).readBigUInt64LE());
+    const { vocabSize, maxModelLen } = native.info.model;
+    const limits = {
+      model: { vocabSize, maxModelLen: Math.min(maxModelLen, this.options.maxModelLen ?? maxModelLen) },
+      blocks: native.info.blocks,
+      sequences: this.sequences,
+    };
+    const resolved = validate(source, this.#limits, randomBytes(8).readBigUInt64LE());
     if (isRefusal(resolved)) return resolved;
     const slot = this.#slot(source.artifactDigest);
     if (slot === undefined) {
