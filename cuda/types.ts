@@ -215,6 +215,8 @@ export interface RowResult {
   readonly sequence: SequenceId;
   /** The drawn token; absent when the row did not sample. */
   readonly token?: number;
+  /** The logits held nothing finite (damaged weights, an overflow): the row drew nothing and its request must end with an error. */
+  readonly corrupted?: true;
   readonly logprobs?: Logprobs;
   readonly promptLogprobs?: readonly Logprobs[];
   /** [layers][kvHeads] ascending positions; dense layers give an empty array. */

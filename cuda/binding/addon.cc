@@ -1,0 +1,65 @@
+// The addon's exports: createEngine, inspectArtifact and the Engine class behind them. Ring 4: the
+// only code that knows N-API.
+#include "binding/addon.h"
+
+#include "binding/convert.h"
+#include "binding/engine_object.h"
+#include "binding/parse.h"
+
+namespace spotlight {
+namespace {
+
+// [async] Reads and checks an artifact file; resolves with what it says of itself.
+class InspectArtifact final : public Napi::AsyncWorker {
+ public:
+  InspectArtifact(Napi::Env env, std::string path)
+      : AsyncWorker(env), deferred_(Napi::Promise::Deferred::New(env)), path_(std::move(path)) {}
+  Napi::Value promise() const { return deferred_.Promise(); }
+
+ private:
+  void Execute() override {
+    try {
+      artifact_ = describe(read_artifact(path_));
+    } catch (...) {
+      error_ = std::current_exception();
+    }
+  }
+  void OnOK() override {
+    if (error_ != nullptr) {
+      deferred_.Reject(to_js_error(Env(), error_));
+    } else {
+      deferred_.Resolve(artifact_info(Env(), artifact_));
+    }
+  }
+
+  Napi::Promise::Deferred deferred_;
+  std::string path_;
+  ArtifactDescription artifact_;
+  std::exception_ptr error_;
+};
+
+Napi::Value inspect_artifact(const Napi::CallbackInfo& info) {
+  return guarded(info.Env(), [&]() -> Napi::Value {
+    auto* worker = new InspectArtifact(info.Env(), parse_text(info[0], "path"));
+    const Napi::Value promise = worker->promise();
+    worker->Queue();
+    return promise;
+  });
+}
+
+Napi::Object init(Napi::Env env, Napi::Object exports) {
+  auto* data = new AddonData;
+  data->engine_class = Napi::Persistent(EngineObject::define(env));
+  env.SetInstanceData(data);
+  exports.Set("createEngine", Napi::Function::New<EngineObject::create>(env, "createEngine"));
+  exports.Set("inspectArtifact", Napi::Function::New<inspect_artifact>(env, "inspectArtifact"));
+  return exports;
+}
+
+}  // namespace
+}  // namespace spotlight
+
+static Napi::Object init_addon(Napi::Env env, Napi::Object exports) {
+  return spotlight::init(env, exports);
+}
+NODE_API_MODULE(spotlight, init_addon)

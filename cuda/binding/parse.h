@@ -1,0 +1,23 @@
+// JS values into plain structs. Everything is checked here by type and name; ranges are the
+// engine's business.
+#pragma once
+
+#include <napi.h>
+
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "engine/options.h"
+
+namespace spotlight {
+
+// Each throws Error INVALID_ARGUMENT naming the field.
+EngineOptions parse_engine_options(const Napi::Object& object);
+SequenceOptions parse_sequence_options(const Napi::Object& object);
+int32_t parse_slot(const Napi::Value& value);
+std::string parse_text(const Napi::Value& value, const std::string& field);
+// An array or Int32Array of integers.
+std::vector<int32_t> parse_integers(const Napi::Value& value, const std::string& field);
+
+}  // namespace spotlight

@@ -1,0 +1,339 @@
+#include "engine/engine.h"
+
+#include <sched.h>
+
+#include <algorithm>
+#include <chrono>
+#include <fstream>
+#include <set>
+
+#include "engine/policy.h"
+#include "kv/arenas.h"
+
+namespace spotlight {
+namespace {
+
+constexpr int32_t kMaxThreads = 512;  // ggml's limit
+
+std::unique_ptr<WeightFile> open_model(const ModelSource& source) {
+  if (source.kind == "gguf") return open_gguf(source.path);
+  if (source.kind == "safetensors") return open_safetensors(source.path);
+  if (source.kind == "dummy")
+    return make_dummy(source.path, source.seed, source.layers, source.max_model_len);
+  throw Error(kInvalidArgument, "model.kind: \"" + source.kind +
+                                    "\", must be \"gguf\", \"safetensors\" or \"dummy\"");
+}
+
+// CPUs this process may use, hyper-threads of a core counted once.
+int32_t physical_cores() {
+  cpu_set_t allowed;
+  CPU_ZERO(&allowed);
+  if (sched_getaffinity(0, sizeof allowed, &allowed) != 0)
+    return static_cast<int32_t>(std::max(1u, std::thread::hardware_concurrency()));
+  std::set<std::string> cores;
+  int32_t cpus = 0;
+  for (int cpu = 0; cpu < CPU_SETSIZE; cpu++) {
+    if (!CPU_ISSET(cpu, &allowed)) continue;
+    cpus++;
+    std::ifstream siblings("/sys/devices/system/cpu/cpu" + std::to_string(cpu) +
+                           "/topology/thread_siblings_list");
+    std::string line;
+    if (std::getline(siblings, line)) cores.insert(line);
+  }
+  return std::max<int32_t>(1, cores.empty() ? cpus : static_cast<int32_t>(cores.size()));
+}
+
+void check_positive(int64_t value, int64_t most, const char* field) {
+  if (value < 1 || value > most) {
+    throw Error(kInvalidArgument, std::string(field) + ": " + std::to_string(value) +
+                                      ", must be in [1, " + std::to_string(most) + "]");
+  }
+}
+
+EngineOptions resolved(EngineOptions options, const ModelConfig& config) {
+  if (options.device != "cpu") {
+    throw Error(kInvalidArgument,
+                "device: \"" + options.device + "\", this build of the native module has \"cpu\"");
+  }
+  if (options.threads == 0) options.threads = physical_cores();
+  check_positive(options.threads, kMaxThreads, "threads");
+  check_positive(options.max_batch_tokens, 1 << 20, "maxBatchTokens");
+  check_positive(options.max_sequences, 1 << 20, "maxSequences");
+  validate(options.attention, config.layers);
+  if (options.blocks == 0) {
+    if (options.kv_bytes <= 0)
+      throw Error(kInvalidArgument, "blocks: give blocks or kvBytes, at least one block");
+    const auto one = static_cast<int64_t>(block_bytes(config, options.code_bits));
+    const int64_t fit = options.kv_bytes / one;
+    if (fit < 1) {
+      throw Error(kInvalidArgument, "kvBytes: " + std::to_string(options.kv_bytes) +
+                                        ", one block of this model takes " + std::to_string(one));
+    }
+    options.blocks = static_cast<int32_t>(std::min<int64_t>(fit, INT32_MAX));
+  }
+  return options;
+}
+
+}  // namespace
+
+Engine::Engine(const EngineOptions& options) : file_(open_model(options.model)) {
+  const ModelConfig& config = file_->config();
+  validate(config);
+  options_ = resolved(options, config);
+  DeviceOptions device;
+  device.config = config;
+  device.isa = options_.isa;
+  device.backend = options_.attention.backend;
+  device.threads = options_.threads;
+  device.blocks = options_.blocks;
+  device.code_bits = options_.code_bits;
+  device.max_tokens = options_.max_batch_tokens;
+  device.counters = &counters_;
+  device_ = make_cpu_device(device);
+  model_ = std::make_unique<Transformer>(*file_, *device_);
+  slots_ = std::make_unique<Slots>(*device_, options_.blocks);
+  LedgerLimits limits;
+  limits.vocab = config.vocab;
+  limits.blocks = options_.blocks;
+  limits.max_model_len = config.max_model_len;
+  limits.max_batch_tokens = options_.max_batch_tokens;
+  limits.max_sequences = options_.max_sequences;
+  ledger_ = std::make_unique<Ledger>(limits);
+  thread_ = std::thread([this] { loop(); });
+}
+
+Engine::~Engine() {
+  {
+    const std::lock_guard<std::mutex> lock(mutex_);
+    stopping_ = true;
+  }
+  wake_.notify_one();
+  thread_.join();
+}
+
+// --- The caller's thread
+// --------------------------------------------------------------------------------------------
+
+void Engine::throw_if_dead() const {
+  if (!dead_.load(std::memory_order_acquire)) return;
+  const std::lock_guard<std::mutex> lock(mutex_);
+  throw Error(kEngineDead, "the engine is dead: " + fault_);
+}
+
+int32_t Engine::open(const SequenceOptions& options) {
+  throw_if_dead();
+  if (options.slot >= 0 && options.slot < kPlanes && reserved_[static_cast<size_t>(options.slot)]) {
+    throw Error(kInvalidArgument,
+                "slot: the artifact of slot " + std::to_string(options.slot) + " is being changed");
+  }
+  return ledger_->open(options, options_.attention);
+}
+
+int32_t Engine::submit(Batch batch, StepDone done) {
+  throw_if_dead();
+  if (in_flight_ >= kMaxStepsInFlight) {
+    throw Error(kQueueFull,
+                std::to_string(kMaxStepsInFlight) + " steps are in flight: collect one first");
+  }
+  Job job;
+  job.sequences = ledger_->enter(batch);
+  job.batch = std::move(batch);
+  job.done = std::move(done);
+  job.step = ++last_step_;
+  in_flight_++;
+  push(std::move(job));
+  return last_step_;
+}
+
+void Engine::reserve_slot(int32_t slot) {
+  throw_if_dead();
+  if (slot < 0 || slot >= kPlanes)
+    throw Error(kInvalidArgument, "slot: " + std::to_string(slot) + ", must be 0 or 1");
+  const auto s = static_cast<size_t>(slot);
+  if (reserved_[s])
+    throw Error(kInvalidArgument,
+                "slot: the artifact of slot " + std::to_string(slot) + " is being changed");
+  if (ledger_->pinned(slot) > 0) {
+    throw Error(kInvalidArgument, "slot: " + std::to_string(ledger_->pinned(slot)) +
+                                      " open sequences are pinned to slot " + std::to_string(slot));
+  }
+  reserved_[s] = true;
+}
+
+std::unique_ptr<Encoder> Engine::encoder_for(const Artifact& artifact) const {
+  const ModelConfig& config = file_->config();
+  const auto want = [](const char* field, int64_t is, int64_t has) {
+    if (is != has) {
+      throw Error(kArtifactMismatch, std::string("the artifact was made for ") + field + " " +
+                                         std::to_string(is) + ", the model has " +
+                                         std::to_string(has));
+    }
+  };
+  want("head_dim", artifact.head_dim, config.head_dim);
+  want("query_heads", artifact.query_heads, config.query_heads);
+  want("kv_heads", artifact.kv_heads, config.kv_heads);
+  if (static_cast<int64_t>(artifact.layers.size()) > config.layers) {
+    throw Error(kArtifactMismatch, "the artifact has codes for " +
+                                       std::to_string(artifact.layers.size()) +
+                                       " layers, the model has " + std::to_string(config.layers));
+  }
+  if (artifact.plane_bits() > options_.code_bits) {
+    throw Error(kArtifactMismatch,
+                "the artifact needs code planes of " + std::to_string(artifact.plane_bits()) +
+                    " bits a token and KV head, this engine has " +
+                    std::to_string(options_.code_bits) + ": start it with codeBits " +
+                    std::to_string(artifact.plane_bits()));
+  }
+  return make_encoder(artifact, config.layers);
+}
+
+void Engine::set_encoder(int32_t slot, std::unique_ptr<Encoder> encoder, CommandDone done) {
+  throw_if_dead();
+  Job job;
+  // std::function wants copyable captures.
+  auto held = std::make_shared<std::unique_ptr<Encoder>>(std::move(encoder));
+  job.command = [this, slot, held] { slots_->set(slot, std::move(*held)); };
+  job.command_done = std::move(done);
+  push(std::move(job));
+}
+
+void Engine::check_rehash(int32_t slot, const std::vector<int32_t>& blocks,
+                          const std::vector<int32_t>& filled) const {
+  throw_if_dead();
+  if (slot < 0 || slot >= kPlanes)
+    throw Error(kInvalidArgument, "slot: " + std::to_string(slot) + ", must be 0 or 1");
+  if (blocks.size() != filled.size()) {
+    throw Error(kInvalidArgument, "filled: has " + std::to_string(filled.size()) +
+                                      " entries, blocks has " + std::to_string(blocks.size()));
+  }
+  for (size_t i = 0; i < blocks.size(); i++) {
+    if (blocks[i] < 0 || blocks[i] >= options_.blocks) {
+      throw Error(kInvalidArgument, "blocks[" + std::to_string(i) + "]: block " +
+                                        std::to_string(blocks[i]) + ", the pool has 0 to " +
+                                        std::to_string(options_.blocks - 1));
+    }
+    if (filled[i] < 0 || filled[i] > kBlockSize) {
+      throw Error(kInvalidArgument, "filled[" + std::to_string(i) +
+                                        "]: " + std::to_string(filled[i]) + ", must be in [0, 64]");
+    }
+  }
+}
+
+void Engine::rehash(int32_t slot, std::vector<int32_t> blocks, std::vector<int32_t> filled,
+                    CommandDone done) {
+  check_rehash(slot, blocks, filled);
+  Job job;
+  job.command = [this, slot, blocks = std::move(blocks), filled = std::move(filled)] {
+    slots_->rehash(slot, blocks, filled);
+  };
+  job.command_done = std::move(done);
+  push(std::move(job));
+}
+
+EngineStats Engine::stats() const {
+  EngineStats stats;
+  stats.steps = steps_.load();
+  stats.tokens = tokens_.load();
+  stats.in_flight = in_flight_;
+  stats.open_sequences = ledger_->open_sequences();
+  stats.busy_seconds = static_cast<double>(busy_nanoseconds_.load()) * 1e-9;
+  stats.selected_tokens = counters_.selected_tokens.load();
+  stats.context_tokens = counters_.context_tokens.load();
+  stats.dense_fallback_rows = counters_.dense_fallback_rows.load();
+  stats.sparse_rows = counters_.sparse_rows.load();
+  return stats;
+}
+
+void Engine::push(Job job) {
+  {
+    const std::lock_guard<std::mutex> lock(mutex_);
+    queue_.push_back(std::move(job));
+  }
+  wake_.notify_one();
+}
+
+// --- The engine thread
+// ----------------------------------------------------------------------------------------------
+
+void Engine::loop() {
+  while (true) {
+    Job job;
+    {
+      std::unique_lock<std::mutex> lock(mutex_);
+      wake_.wait(lock, [this] { return stopping_ || !queue_.empty(); });
+      if (queue_.empty()) return;
+      job = std::move(queue_.front());
+      queue_.pop_front();
+    }
+    run(job);
+  }
+}
+
+void Engine::run(Job& job) {
+  StepResult result;
+  std::exception_ptr error;
+  try {
+    throw_if_dead();
+    if (job.command) {
+      job.command();
+    } else {
+      result = run_step(job);
+    }
+  } catch (...) {
+    error = std::current_exception();
+    if (!dead_.load(std::memory_order_acquire)) {
+      const std::lock_guard<std::mutex> lock(mutex_);
+      try {
+        throw;
+      } catch (const std::exception& fault) {
+        fault_ = fault.what();
+      } catch (...) {
+        fault_ = "unknown fault";
+      }
+      error = std::make_exception_ptr(Error(kEngineDead, "the engine is dead: " + fault_));
+      dead_.store(true, std::memory_order_release);
+    }
+  }
+  if (job.command) {
+    job.command_done(error);
+  } else {
+    job.done(std::move(result), error);
+  }
+}
+
+StepResult Engine::run_step(Job& job) {
+  const auto start = std::chrono::steady_clock::now();
+  for (const auto& [from, to] : job.batch.copies) {
+    if (from == to) continue;
+    device_->copy_block(from, to);
+    slots_->copied(from, to);
+  }
+  const ModelConfig& config = file_->config();
+  for (size_t i = 0; i < job.batch.rows.size(); i++) {
+    const BatchRow& row = job.batch.rows[i];
+    Sequence& sequence = *job.sequences[i];
+    if (sequence.policies.empty()) {
+      sequence.policies = resolve_policies(options_.attention, sequence.attention, config.layers,
+                                           slots_->encoder(sequence.slot));
+      slots_->freshen(sequence.slot, sequence.block_table, sequence.given_blocks, row.position);
+    }
+    sequence.block_table.insert(sequence.block_table.end(), row.append_blocks.begin(),
+                                row.append_blocks.end());
+    slots_->appending(sequence.block_table, row.position, static_cast<int32_t>(row.tokens.size()));
+  }
+  StepResult result;
+  result.step = job.step;
+  if (!job.batch.rows.empty()) {
+    const StepInput& input = pack_.pack(job.batch, job.sequences, config.layers * config.kv_heads);
+    device_->run(*model_, input);
+    result.rows = pack_.results(job.batch, job.sequences);
+    tokens_ += input.count;
+  }
+  const auto took = std::chrono::steady_clock::now() - start;
+  result.seconds = std::chrono::duration<double>(took).count();
+  busy_nanoseconds_ += std::chrono::duration_cast<std::chrono::nanoseconds>(took).count();
+  steps_++;
+  return result;
+}
+
+}  // namespace spotlight

@@ -1,0 +1,122 @@
+// The engine: one thread that runs submitted steps and commands in order, behind a queue of two
+// steps. Callers use it from one thread; answers arrive by callback on the engine thread. A fault
+// inside a step marks the engine dead with its message, and everything later fails with that: a
+// half-run step may have left the cache in any state.
+#pragma once
+
+#include <atomic>
+#include <condition_variable>
+#include <deque>
+#include <functional>
+#include <memory>
+#include <mutex>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include "artifact/artifact.h"
+#include "attention/counters.h"
+#include "engine/batch.h"
+#include "engine/ledger.h"
+#include "engine/options.h"
+#include "engine/slots.h"
+#include "engine/step.h"
+#include "error.h"
+#include "model/transformer.h"
+#include "model/weights.h"
+
+namespace spotlight {
+
+struct EngineStats {
+  int64_t steps = 0, tokens = 0;
+  int32_t in_flight = 0, open_sequences = 0;
+  double busy_seconds = 0;
+  int64_t selected_tokens = 0, context_tokens = 0, dense_fallback_rows = 0, sparse_rows = 0;
+};
+
+// error is null when it went well.
+using StepDone = std::function<void(StepResult result, std::exception_ptr error)>;
+using CommandDone = std::function<void(std::exception_ptr error)>;
+
+class Engine {
+ public:
+  // Opens the model, takes its weights, makes the block pool and starts the thread; takes seconds
+  // for a large model. Throws any of the loader's errors, INVALID_ARGUMENT naming the option,
+  // OUT_OF_MEMORY.
+  explicit Engine(const EngineOptions& options);
+  // Finishes the steps submitted, then stops the thread.
+  ~Engine();
+  Engine(const Engine&) = delete;
+  Engine& operator=(const Engine&) = delete;
+
+  const EngineOptions& options() const { return options_; }
+  const WeightFile& file() const { return *file_; }
+  const Device& device() const { return *device_; }
+  int32_t blocks() const { return options_.blocks; }
+
+  // Throws ENGINE_DEAD with the first fault's message.
+  void throw_if_dead() const;
+  // The caller's thread, from here on. Each throws ENGINE_DEAD after a fault.
+  int32_t open(const SequenceOptions& options);
+  // Throws QUEUE_FULL when two submitted steps are not retired (by retire()), INVALID_ARGUMENT as
+  // the ledger does.
+  int32_t submit(Batch batch, StepDone done);
+  // The caller took a step's answer: a place in the queue is free.
+  void retire() { in_flight_--; }
+  // Keeps new sequences off a slot while its artifact changes. Throws INVALID_ARGUMENT when
+  // sequences are pinned to it.
+  void reserve_slot(int32_t slot);
+  void release_slot(int32_t slot) { reserved_[static_cast<size_t>(slot)] = false; }
+  // Between steps, on the engine thread. encoder null: the slot is emptied.
+  void set_encoder(int32_t slot, std::unique_ptr<Encoder> encoder, CommandDone done);
+  void rehash(int32_t slot, std::vector<int32_t> blocks, std::vector<int32_t> filled,
+              CommandDone done);
+  // Throws INVALID_ARGUMENT as rehash would: to be asked before a promise is made.
+  void check_rehash(int32_t slot, const std::vector<int32_t>& blocks,
+                    const std::vector<int32_t>& filled) const;
+  // Throws ARTIFACT_MISMATCH when the artifact does not fit the model's heads or the code planes.
+  std::unique_ptr<Encoder> encoder_for(const Artifact& artifact) const;
+  EngineStats stats() const;
+
+ private:
+  struct Job {
+    // A step, or a command when `command` is set.
+    int32_t step = 0;
+    Batch batch;
+    std::vector<std::shared_ptr<Sequence>> sequences;
+    StepDone done;
+    std::function<void()> command;
+    CommandDone command_done;
+  };
+  void push(Job job);
+  void loop();
+  void run(Job& job);
+  StepResult run_step(Job& job);
+
+  EngineOptions options_;
+  std::unique_ptr<WeightFile> file_;
+  AttentionCounters counters_;
+  std::unique_ptr<Device> device_;
+  std::unique_ptr<Transformer> model_;
+
+  // The caller's thread.
+  std::unique_ptr<Ledger> ledger_;
+  int32_t last_step_ = 0, in_flight_ = 0;
+  std::array<bool, kPlanes> reserved_ = {};
+
+  // The engine thread.
+  std::unique_ptr<Slots> slots_;
+  StepPack pack_;
+
+  // Both.
+  mutable std::mutex mutex_;
+  std::condition_variable wake_;
+  std::deque<Job> queue_;
+  bool stopping_ = false;
+  std::string fault_;
+  std::atomic<bool> dead_{false};
+  std::atomic<int64_t> steps_{0}, tokens_{0}, busy_nanoseconds_{0};
+  std::thread thread_;
+};
+
+}  // namespace spotlight
