@@ -125,6 +125,12 @@ export class EngineLoop implements RequestEngine {
     };
   }
 
+  /** Blocks by state: free, cached and held by nobody, held by a request. */
+  blockCounts(): { readonly free: number; readonly cached: number; readonly held: number } {
+    const { freeCount, available, total } = this.#blocks;
+    return { free: freeCount, cached: available - freeCount, held: total - available };
+  }
+
   health(): EngineHealth {
     const busy = this.#steps.inFlight > 0;
     return { dead: this.#dead, busy, lastStepAgeMs: performance.now() - this.#lastProgress };

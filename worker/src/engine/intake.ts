@@ -17,12 +17,10 @@ export interface IntakeOptions {
   /** The deployment's settings, and their digest. */
   readonly attention: AttentionSettings;
   readonly settingsDigest: string;
-  /** Tokens a request may hold; default and most: the model's. */
+  /** Context limit of the deployment, tokens; never above the model's own, which is the default. */
   readonly maxModelLen?: number;
   /** The slot new requests are pinned to. Default 0. */
   readonly activeSlot?: () => SlotId;
-  /** Context limit of the deployment, tokens; never above the model's own, which is the default. */
-  readonly maxModelLen?: number;
 }
 
 export class Intake {
@@ -45,12 +43,6 @@ export class Intake {
       return refusal(ErrorCode.CONFLICT, message, 'request_id');
     }
     const { native, texts } = this.options;
-    const { vocabSize, maxModelLen } = native.info.model;
-    const limits = {
-      model: { vocabSize, maxModelLen: Math.min(maxModelLen, this.options.maxModelLen ?? maxModelLen) },
-      blocks: native.info.blocks,
-      sequences: this.sequences,
-    };
     const resolved = validate(source, this.#limits, randomBytes(8).readBigUInt64LE());
     if (isRefusal(resolved)) return resolved;
     const slot = this.#slot(source.artifactDigest);
