@@ -8,7 +8,9 @@ import type { Bench, BenchLine } from './bench.js';
 import { table } from './table.js';
 
 // name -> loader; each benchmark registers itself here.
-const BENCHES: Readonly<Record<string, () => Promise<{ readonly bench: Bench }>>> = {};
+const BENCHES: Readonly<Record<string, () => Promise<{ readonly bench: Bench }>>> = {
+  scheduler: () => import('./scheduler.js'),
+};
 
 const err = (message: string): void => {
   process.stderr.write(`${message}\n`);
