@@ -1,4 +1,5 @@
-// The native module's one error. Codes are the strings of errors.ts: the binding copies them onto the JS error unchanged.
+// The native module's one error. Codes are the strings of errors.ts: the binding copies them onto
+// the JS error unchanged.
 #pragma once
 
 #include <stdexcept>

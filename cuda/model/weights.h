@@ -1,7 +1,8 @@
-// Weights as the loaders hand them to a device: named views in ggml's types, rows contiguous, memory-mapped where the
-// file allows. Names are the project's own (below), so model/ never sees a file format's names.
-//   embed  norm  head (absent when tied)
-//   layers.{i}.attn_norm  .q .k .v .o  .q_bias .k_bias .v_bias  .q_norm .k_norm  .mlp_norm  .gate .up .down
+// Weights as the loaders hand them to a device: named views in ggml's types, rows contiguous,
+// memory-mapped where the file allows; norms and biases are float32. Names are the project's own,
+// so nothing behind the loaders sees a file format's names:
+//   embed  norm  head (absent when tied), and under layers.{i}.
+//   attn_norm  q k v o  q_bias k_bias v_bias  q_norm k_norm  mlp_norm  gate up down
 #pragma once
 
 #include <cstdint>
@@ -16,10 +17,10 @@
 namespace spotlight {
 
 struct WeightView {
-  int ggml_type = 0;            // enum ggml_type
-  int64_t cols = 0;             // input features; a vector has rows = 1
-  int64_t rows = 0;             // output features
-  const void* data = nullptr;   // [rows, cols] in ggml_type, rows contiguous
+  int ggml_type = 0;           // enum ggml_type
+  int64_t cols = 0;            // input features; a vector has rows = 1
+  int64_t rows = 0;            // output features
+  const void* data = nullptr;  // [rows, cols] in ggml_type, rows contiguous
   size_t bytes = 0;
 };
 
@@ -53,7 +54,8 @@ class WeightFile {
 // Each throws MODEL_NOT_FOUND, MODEL_CORRUPT or MODEL_UNSUPPORTED with what is wrong and where.
 std::unique_ptr<WeightFile> open_gguf(const std::string& path);
 std::unique_ptr<WeightFile> open_safetensors(const std::string& folder);
-// Seeded random weights of a named shape; layers and max_model_len override the shape's own when > 0.
-std::unique_ptr<WeightFile> make_dummy(const std::string& shape, uint64_t seed, int32_t layers, int32_t max_model_len);
+// Seeded random weights of a named shape; layers and max_model_len above 0 override the shape's own.
+std::unique_ptr<WeightFile> make_dummy(const std::string& shape, uint64_t seed, int32_t layers,
+                                       int32_t max_model_len);
 
 }  // namespace spotlight
