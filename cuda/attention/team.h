@@ -1,7 +1,7 @@
 // The threads that run one custom op together: who I am, how many we are, where we meet, and
 // scratch. The barrier spins: a step's threads are all running (the pool polls), and a sleep would
-// cost more than a layer. After about ten microseconds it yields instead, so that a partner whose
-// core was taken gets one back.
+// cost more than a layer. After some tens of microseconds it yields instead, so that a partner on
+// the same core gets to run; sooner, a busy machine would take the core for a whole time slice.
 #pragma once
 
 #include <sched.h>

@@ -12,7 +12,6 @@ namespace spotlight {
 namespace {
 
 constexpr int kHeadTile = 4;
-constexpr int kPrefetchRows = 12;
 
 template <int Heads>
 inline void logits(const RowsOp& op, int32_t head0, float* out) {
@@ -22,10 +21,6 @@ inline void logits(const RowsOp& op, int32_t head0, float* out) {
   for (int32_t i0 = 0; i0 < op.count; i0 += kWidth) {
     const int32_t n = op.count - i0 < kWidth ? op.count - i0 : kWidth;
     for (int32_t i = 0; i < n; i++) {
-      if (i0 + i + kPrefetchRows < op.count) {
-        const size_t ahead = static_cast<size_t>(op.rows[i0 + i + kPrefetchRows]) * dim;
-        for (int32_t j = 0; j < dim; j += 32) __builtin_prefetch(op.k + ahead + j);
-      }
       const uint16_t* k = op.k + static_cast<size_t>(op.rows[i0 + i]) * dim;
       const uint16_t* v = op.v + static_cast<size_t>(op.rows[i0 + i]) * dim;
       vf dot[Heads];

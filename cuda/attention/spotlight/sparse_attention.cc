@@ -15,6 +15,8 @@ namespace {
 // From so many items on, each is one piece: enough to share out evenly without splitting, and split
 // items' scores are bounded.
 constexpr int32_t kMostSplitItems = 16;
+// Codes are asked for from memory so many blocks before they are scored.
+constexpr int32_t kBlocksAhead = 2;
 
 int32_t blocks_of(int32_t context) { return (context + kBlockSize - 1) / kBlockSize; }
 
@@ -116,13 +118,19 @@ void SparseAttention::score_range(const Item& item, int32_t from, int32_t to, in
   item.encoder->prepare(
       queries_ + (static_cast<int64_t>(item.ordinal) * arena.kv_heads + item.head) * query_words_,
       item.selection, prepared);
+  const auto codes_of = [&](int32_t entry) {
+    const RowView& row = *item.segment->row;
+    return arena.codes_block(row.plane, io_.layer, row.block_table[entry], item.head);
+  };
   for (int32_t entry = from; entry < to; entry++) {
     const uint64_t candidates = block_mask(entry, item.rule.from(), item.rule.to());
     if (!candidates) continue;
+    if (entry + kBlocksAhead < to) {
+      const uint32_t* ahead = codes_of(entry + kBlocksAhead);
+      for (int32_t w = 0; w < kBlockSize * arena.code_words; w += 16) __builtin_prefetch(ahead + w);
+    }
     int16_t* block_scores = scores + static_cast<int64_t>(entry - from) * kBlockSize;
-    item.encoder->score(arena.codes_block(item.segment->row->plane, io_.layer,
-                                          item.segment->row->block_table[entry], item.head),
-                        arena.code_words, item.selection, prepared, block_scores);
+    item.encoder->score(codes_of(entry), arena.code_words, item.selection, prepared, block_scores);
     count_scores(block_scores, candidates, histogram);
   }
 }

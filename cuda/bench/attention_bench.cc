@@ -1,0 +1,338 @@
+// The ladder of CPU attention: reference, portable, avx2, avx512. Decode prints microseconds a
+// layer (append, encode, score, select, attend, tail) while walking over enough layers that no
+// cache holds them; prefill prints GFLOP/s of its two causal products. usage: attention_bench
+// [--threads N] [--isa NAME] [--context N] [--only decode|prefill|rows]
+#include <sched.h>
+
+#include <algorithm>
+#include <chrono>
+#include <cmath>
+#include <cstdio>
+#include <cstring>
+#include <memory>
+#include <numeric>
+#include <random>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include "attention/backend.h"
+#include "attention/counters.h"
+#include "attention/half.h"
+#include "attention/kernels.h"
+#include "attention/reference.h"
+#include "kv/arenas.h"
+
+namespace spotlight {
+namespace {
+
+// SmolLM2-135M's attention.
+constexpr int32_t kLayers = 30, kKvHeads = 3, kGroup = 3, kDim = 64, kBits = 128;
+constexpr int32_t kQueryHeads = kKvHeads * kGroup;
+// The cache touched in one walk over the layers: far above any last-level cache, within a small
+// machine's memory.
+constexpr size_t kMostCacheBytes = size_t{768} << 20;
+
+struct Options {
+  int32_t threads = 2, context = 0;
+  std::string isa, only;
+};
+
+double now() {
+  return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
+}
+
+// One thread a CPU: on a busy machine two spinning threads may otherwise share one.
+void pin(int32_t thread) {
+  cpu_set_t allowed, one;
+  CPU_ZERO(&one);
+  if (sched_getaffinity(0, sizeof allowed, &allowed) != 0) return;
+  for (int32_t cpu = 0, seen = 0; cpu < CPU_SETSIZE; cpu++)
+    if (CPU_ISSET(cpu, &allowed) && seen++ == thread) CPU_SET(cpu, &one);
+  if (CPU_COUNT(&one) == 1) sched_setaffinity(0, sizeof one, &one);
+}
+
+template <typename T>
+struct Buffer {  // 64-byte aligned, zeroed
+  explicit Buffer(size_t count) : memory(count * sizeof(T) + 64) {
+    void* at = memory.data();
+    size_t space = memory.size();
+    data = static_cast<T*>(std::align(64, count * sizeof(T), at, space));
+  }
+  std::vector<std::byte> memory;
+  T* data;
+};
+
+std::vector<float> normal(size_t count, uint32_t seed) {
+  std::mt19937 random(seed);
+  std::normal_distribution<float> distribution;
+  std::vector<float> values(count);
+  for (float& x : values) x = distribution(random);
+  return values;
+}
+
+Artifact artifact(int32_t layers) {
+  Artifact made;
+  made.encoder = "linear-asym";
+  made.bits = kBits;
+  made.head_dim = kDim;
+  made.query_heads = kQueryHeads;
+  made.kv_heads = kKvHeads;
+  for (int32_t layer = 0; layer < layers; layer++) {
+    LayerCode code;
+    code.key = normal(size_t{kKvHeads} * kDim * kBits, 100 + layer);
+    code.query = normal(size_t{kQueryHeads} * kDim * kBits, 200 + layer);
+    for (auto* weights : {&code.key, &code.query})
+      for (float& x : *weights) {  // as shipped: bf16 values
+        uint32_t bits;
+        std::memcpy(&bits, &x, sizeof bits);
+        bits &= 0xffff0000u;
+        std::memcpy(&x, &bits, sizeof bits);
+        x /= 8;
+      }
+    made.layers.push_back(std::move(code));
+  }
+  return made;
+}
+
+ModelConfig shape(int32_t layers) {
+  ModelConfig config;
+  config.layers = layers;
+  config.query_heads = kQueryHeads;
+  config.kv_heads = kKvHeads;
+  config.head_dim = kDim;
+  return config;
+}
+
+// A full cache of `context` tokens of one sequence, its blocks in random order.
+class World {
+ public:
+  explicit World(int32_t context_tokens)
+      : tokens(context_tokens),
+        layers(layers_for(context_tokens)),
+        blocks((context_tokens + kBlockSize - 1) / kBlockSize),
+        arenas(shape(layers), blocks, kBits),
+        encoder(make_encoder(artifact(layers), layers)) {
+    const KvArena& arena = arenas.view();
+    context.arena = &arenas.view();
+    context.query_heads = kQueryHeads;
+    context.encoders[0] = encoder.get();
+    context.counters = &counters;
+    table.resize(blocks);
+    std::iota(table.begin(), table.end(), 0);
+    std::mt19937 random(9);
+    std::shuffle(table.begin(), table.end(), random);
+    const std::vector<float> values = normal(1 << 16, 4);
+    const size_t head_blocks = size_t{1} * layers * blocks * kKvHeads;
+    for (size_t i = 0; i < head_blocks * kBlockSize * kDim; i++) {
+      arena.k[i] = float_to_half(values[(i * 7 + i / 4093) & 0xffff]);
+      arena.v[i] = float_to_half(values[(i * 5 + i / 4091) & 0xffff]);
+    }
+    for (size_t i = 0; i < head_blocks; i++) {
+      kernels().summarise({arena.k + i * kBlockSize * kDim, kDim, arena.mean_k + i * kDim});
+      kernels().summarise({arena.v + i * kBlockSize * kDim, kDim, arena.mean_v + i * kDim});
+    }
+    const std::vector<int32_t> filled(blocks, kBlockSize);
+    const auto backend = make_backend("spotlight");
+    Buffer<std::byte> scratch(backend->thread_scratch(context, tokens));
+    Team team;
+    team.scratch = scratch.data;
+    rehash_blocks(context, 0, table.data(), filled.data(), blocks, team);
+  }
+
+  static int32_t layers_for(int32_t context_tokens) {
+    const size_t a_layer = size_t{2} * context_tokens * kKvHeads * kDim * 2;
+    return static_cast<int32_t>(
+        std::min<size_t>(kLayers, std::max<size_t>(kMostCacheBytes / a_layer, 2)));
+  }
+
+  int32_t tokens, layers, blocks;
+  Arenas arenas;
+  std::unique_ptr<Encoder> encoder;
+  AttentionContext context;
+  AttentionCounters counters;
+  std::vector<int32_t> table;
+};
+
+// Seconds of the fastest of several walks over all layers with a row of `tokens` that ends at the
+// context's end.
+double walk(World& world, const std::string& name, bool generated, int32_t tokens, int32_t threads,
+            bool append, const LayerPolicy& policy, double at_least_seconds) {
+  const auto backend = make_backend(name);
+  const std::vector<LayerPolicy> policies(world.layers, policy);
+  RowView row;
+  row.block_table = world.table.data();
+  row.tokens = tokens;
+  row.position = world.tokens - tokens;
+  row.generated = generated;
+  row.policies = policies.data();
+  const std::vector<float> q = normal(size_t{1} * tokens * kQueryHeads * kDim, 1);
+  const std::vector<float> kv = normal(size_t{1} * tokens * kKvHeads * kDim, 2);
+  std::vector<float> out(q.size());
+  Buffer<std::byte> shared(backend->team_scratch(world.context, tokens, world.tokens));
+  SpinBarrier barrier;
+  std::atomic<int32_t> ticket{0};
+  double best = 1e30;
+  std::atomic<bool> more{true};
+  cpu_set_t before;
+  sched_getaffinity(0, sizeof before, &before);
+  const auto run = [&](int32_t ith) {
+    pin(ith);
+    Buffer<std::byte> own(backend->thread_scratch(world.context, world.tokens));
+    Team team{ith, threads, &barrier, own.data, shared.data, &ticket};
+    const double start = now();
+    while (more.load()) {
+      team.meet();
+      const double begin = now();
+      for (int32_t layer = 0; layer < world.layers; layer++) {
+        LayerIo io;
+        io.layer = layer;
+        io.q = q.data();
+        io.k = io.v = kv.data();
+        io.out = out.data();
+        io.q_stride = io.out_stride = kQueryHeads * kDim;
+        io.k_stride = io.v_stride = kKvHeads * kDim;
+        if (append)
+          backend->append(world.context, io, &row, 1, team);
+        else
+          team.meet();
+        backend->attend(world.context, io, &row, 1, team);
+      }
+      team.meet();
+      if (ith == 0) {
+        best = std::min(best, now() - begin);
+        if (now() - start > at_least_seconds) more = false;
+      }
+      team.meet();
+    }
+  };
+  std::vector<std::thread> workers;
+  for (int32_t i = 1; i < threads; i++) workers.emplace_back(run, i);
+  run(0);
+  for (std::thread& worker : workers) worker.join();
+  sched_setaffinity(0, sizeof before, &before);
+  return best;
+}
+
+double reference_seconds(const World& world, bool sparse, const LayerPolicy& policy) {
+  ReferenceCache cache{world.tokens,
+                       kKvHeads,
+                       kQueryHeads,
+                       kDim,
+                       normal(size_t{1} * world.tokens * kKvHeads * kDim, 1),
+                       normal(size_t{1} * world.tokens * kKvHeads * kDim, 2)};
+  const std::vector<float> q = normal(size_t{kQueryHeads} * kDim, 3);
+  const Artifact codes = artifact(1);
+  const double begin = now();
+  if (sparse)
+    reference_sparse(cache, codes, 0, policy, q.data(), world.tokens - 1);
+  else
+    reference_dense(cache, q.data(), world.tokens - 1);
+  return now() - begin;
+}
+
+void decode(const Options& options, const std::vector<std::string>& isas) {
+  LayerPolicy tail, plain;
+  tail.mode = LayerMode::kSparseTail;
+  plain.mode = LayerMode::kSparse;
+  std::printf("decode, batch 1, %d threads: microseconds a layer\n", options.threads);
+  std::printf("%8s %-10s %12s %12s %12s\n", "context", "kernels", "dense", "spotlight", "+ tail");
+  for (const int32_t context : {128, 2048, 7900, 32768, 131072}) {
+    if (options.context && options.context != context) continue;
+    World world(context);
+    if (context <= 2048 && options.isa.empty())
+      std::printf("%8d %-10s %12.1f %12.1f %12.1f\n", context, "reference",
+                  1e6 * reference_seconds(world, false, plain),
+                  1e6 * reference_seconds(world, true, plain),
+                  1e6 * reference_seconds(world, true, tail));
+    for (const std::string& isa : isas) {
+      select_isa(isa);
+      const auto a_layer = [&](const char* backend, const LayerPolicy& policy) {
+        return 1e6 / world.layers *
+               walk(world, backend, true, 1, options.threads, true, policy, 0.7);
+      };
+      std::printf("%8d %-10s %12.1f %12.1f %12.1f\n", context, isa.c_str(), a_layer("dense", plain),
+                  a_layer("spotlight", plain), a_layer("spotlight", tail));
+      std::fflush(stdout);
+    }
+  }
+}
+
+void prefill(const Options& options, const std::vector<std::string>& isas) {
+  std::printf("\nprefill, a chunk of 512 tokens at the end of the context, %d threads\n",
+              options.threads);
+  std::printf("%8s %-10s %12s %12s %14s\n", "context", "kernels", "GFLOP/s", "ms a layer",
+              "append, ms");
+  for (const int32_t context : {512, 2048, 7900}) {
+    if (options.context && options.context != context) continue;
+    World world(context);
+    for (const std::string& isa : isas) {
+      select_isa(isa);
+      const int32_t tokens = 512;
+      const double seconds =
+          walk(world, "spotlight", false, tokens, options.threads, false, {}, 1.0) / world.layers;
+      const double both =
+          walk(world, "spotlight", false, tokens, options.threads, true, {}, 1.0) / world.layers;
+      double flops = 0;  // q.k and p.v of every visible pair
+      for (int32_t t = context - tokens; t < context; t++)
+        flops += 4.0 * kQueryHeads * kDim * (t + 1);
+      std::printf("%8d %-10s %12.1f %12.2f %14.2f\n", context, isa.c_str(), flops / seconds / 1e9,
+                  1e3 * seconds, 1e3 * (both - seconds));
+      std::fflush(stdout);
+    }
+  }
+}
+
+void rows(const Options& options, const std::vector<std::string>& isas) {
+  LayerPolicy tail;
+  tail.mode = LayerMode::kSparseTail;
+  std::printf("\nsparse rows, 512 generated tokens at the end of the context, %d threads\n",
+              options.threads);
+  std::printf("%8s %-10s %16s\n", "context", "kernels", "us a token, layer");
+  for (const int32_t context : {2048, 7900}) {
+    if (options.context && options.context != context) continue;
+    World world(context);
+    for (const std::string& isa : isas) {
+      select_isa(isa);
+      std::printf("%8d %-10s %16.2f\n", context, isa.c_str(),
+                  1e6 / world.layers / 512 *
+                      walk(world, "spotlight", true, 512, options.threads, true, tail, 1.0));
+      std::fflush(stdout);
+    }
+  }
+}
+
+Options parse(int count, char** words) {
+  Options options;
+  for (int i = 1; i + 1 < count; i += 2) {
+    const std::string flag = words[i];
+    if (flag == "--threads") options.threads = std::atoi(words[i + 1]);
+    if (flag == "--context") options.context = std::atoi(words[i + 1]);
+    if (flag == "--isa") options.isa = words[i + 1];
+    if (flag == "--only") options.only = words[i + 1];
+  }
+  return options;
+}
+
+}  // namespace
+}  // namespace spotlight
+
+int main(int count, char** words) {
+  using namespace spotlight;
+  const Options options = parse(count, words);
+  std::vector<std::string> isas;
+  for (const char* isa : {"portable", "avx2", "avx512"}) {
+    if (!options.isa.empty() && options.isa != isa) continue;
+    try {
+      select_isa(isa);
+      isas.push_back(isa);
+    } catch (const std::exception& error) {
+      std::printf("%s: %s\n", isa, error.what());
+    }
+  }
+  select_isa("auto");
+  if (options.only.empty() || options.only == "decode") decode(options, isas);
+  if (options.only.empty() || options.only == "prefill") prefill(options, isas);
+  if (options.only.empty() || options.only == "rows") rows(options, isas);
+  return 0;
+}
