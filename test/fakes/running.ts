@@ -71,26 +71,27 @@ export class RunningRequest {
 
   #delta(choice: number, token: FakeToken, last: boolean): Delta {
     const alternatives = this.submit.sampling?.logprobs;
+    const text = typeof token.text === 'string' ? token.text : token.text();
     return {
       choice,
       tokenIds: [token.id],
-      text: token.text,
-      logprobs: alternatives === undefined ? [] : [logprob(token, alternatives)],
+      text,
+      logprobs: alternatives === undefined ? [] : [logprob(token.id, text, alternatives)],
       finishReason: last ? this.script.finish : FinishReason.UNSPECIFIED,
       stopReason: undefined,
     };
   }
 }
 
-function logprob(token: FakeToken, alternatives: number): TokenLogprob {
-  const bytes = Buffer.from(token.text);
+function logprob(tokenId: number, text: string, alternatives: number): TokenLogprob {
+  const token = Buffer.from(text);
   return {
-    tokenId: token.id,
-    token: bytes,
+    tokenId,
+    token,
     logprob: -0.25,
     top: Array.from({ length: alternatives }, (_, rank) => ({
-      tokenId: token.id + rank,
-      token: rank === 0 ? bytes : Buffer.from(`alt${rank}`),
+      tokenId: tokenId + rank,
+      token: rank === 0 ? token : Buffer.from(`alt${rank}`),
       logprob: -0.25 - rank,
     })),
   };

@@ -6,8 +6,8 @@ import { FinishReason } from '@spotlight/proto';
 
 export interface FakeToken {
   readonly id: number;
-  /** Text of this token; '' while a code point is incomplete. */
-  readonly text: string;
+  /** Text of this token, '' while a code point is incomplete; a function is asked when the token is sent. */
+  readonly text: string | (() => string);
 }
 
 export interface Script {

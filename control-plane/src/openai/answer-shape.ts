@@ -24,10 +24,10 @@ export interface FinishedChoice {
 export interface AnswerShape {
   /** `chatcmpl` or `cmpl`. */
   readonly idPrefix: string;
-  /** The chunk of one delta; undefined when it has nothing a client could see yet. */
-  chunk(head: AnswerHead, index: number, delta: Delta): object | undefined;
-  /** The last chunk of a stream that asked for usage. */
-  usageChunk(head: AnswerHead, usage: Usage): object;
+  /** `object` of a chunk. */
+  readonly chunkObject: string;
+  /** A chunk's only choice; undefined when the delta has nothing a client could see yet. */
+  choice(index: number, delta: Delta): object | undefined;
   whole(head: AnswerHead, choices: readonly FinishedChoice[], usage: Usage): object;
 }
 

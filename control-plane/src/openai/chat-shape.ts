@@ -4,37 +4,25 @@ import type { AnswerHead, AnswerShape, FinishedChoice, ShapeOptions } from './an
 import { finishFields, isVisible, openAiUsage } from './answer-shape.js';
 import { chatLogprobs } from './logprobs.js';
 
-const OBJECT = 'chat.completion.chunk';
-
 export class ChatShape implements AnswerShape {
   readonly idPrefix = 'chatcmpl';
+  readonly chunkObject = 'chat.completion.chunk';
   readonly #begun = new Set<number>();
 
   constructor(private readonly options: ShapeOptions) {}
 
-  chunk(head: AnswerHead, index: number, delta: Delta): object | undefined {
+  choice(index: number, delta: Delta): object | undefined {
     if (!isVisible(delta, this.options)) return undefined;
     const first = !this.#begun.has(index);
     if (first) this.#begun.add(index);
     const content = first || delta.text !== '' ? { content: delta.text } : {};
     return {
-      ...head,
-      object: OBJECT,
-      choices: [
-        {
-          index,
-          delta: first ? { role: 'assistant', ...content } : content,
-          logprobs: this.options.logprobs ? chatLogprobs(delta.logprobs) : null,
-          ...finishFields(delta),
-          ...(this.options.returnTokenIds ? { token_ids: delta.tokenIds } : {}),
-        },
-      ],
-      ...(this.options.includeUsage ? { usage: null } : {}),
+      index,
+      delta: first ? { role: 'assistant', ...content } : content,
+      logprobs: this.options.logprobs ? chatLogprobs(delta.logprobs) : null,
+      ...finishFields(delta),
+      ...(this.options.returnTokenIds ? { token_ids: delta.tokenIds } : {}),
     };
-  }
-
-  usageChunk(head: AnswerHead, usage: Usage): object {
-    return { ...head, object: OBJECT, choices: [], usage: openAiUsage(usage) };
   }
 
   whole(head: AnswerHead, choices: readonly FinishedChoice[], usage: Usage): object {

@@ -5,41 +5,29 @@ import { finishFields, isVisible, openAiUsage } from './answer-shape.js';
 import type { CompletionLogprobs } from './logprobs.js';
 import { completionLogprobs, logprobTextLength } from './logprobs.js';
 
-const OBJECT = 'text_completion';
-
 export class CompletionShape implements AnswerShape {
   readonly idPrefix = 'cmpl';
+  readonly chunkObject = 'text_completion';
   /** By choice: length of the tokens told so far, for text_offset. */
   readonly #offsets = new Map<number, number>();
 
   constructor(private readonly options: ShapeOptions) {}
 
-  chunk(head: AnswerHead, index: number, delta: Delta): object | undefined {
+  choice(index: number, delta: Delta): object | undefined {
     if (!isVisible(delta, this.options)) return undefined;
     return {
-      ...head,
-      object: OBJECT,
-      choices: [
-        {
-          index,
-          text: delta.text,
-          logprobs: this.options.logprobs ? this.#nextLogprobs(index, delta) : null,
-          ...finishFields(delta),
-          ...(this.options.returnTokenIds ? { token_ids: delta.tokenIds } : {}),
-        },
-      ],
-      ...(this.options.includeUsage ? { usage: null } : {}),
+      index,
+      text: delta.text,
+      logprobs: this.options.logprobs ? this.#nextLogprobs(index, delta) : null,
+      ...finishFields(delta),
+      ...(this.options.returnTokenIds ? { token_ids: delta.tokenIds } : {}),
     };
-  }
-
-  usageChunk(head: AnswerHead, usage: Usage): object {
-    return { ...head, object: OBJECT, choices: [], usage: openAiUsage(usage) };
   }
 
   whole(head: AnswerHead, choices: readonly FinishedChoice[], usage: Usage): object {
     return {
       ...head,
-      object: OBJECT,
+      object: this.chunkObject,
       choices: choices.map(({ index, text, tokenIds, logprobs, finish }) => ({
         index,
         text,

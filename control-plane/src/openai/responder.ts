@@ -11,6 +11,7 @@ import { InferenceService } from '../inference/inference.service.js';
 import type { RequestRecord } from '../telemetry/request-log.js';
 import { recordOf } from '../telemetry/request-log.js';
 import type { AnswerHead, AnswerShape } from './answer-shape.js';
+import { ChunkFrame } from './chunk-frame.js';
 import { Collector } from './collector.js';
 import type { OpenAiRequest } from './openai-request.js';
 import { SseWriter } from './sse-writer.js';
@@ -40,6 +41,7 @@ export class Responder {
     const { request, shape, record, response } = asked;
     return new Promise((resolve, reject) => {
       const run = new Run(asked, this.inference);
+      let frame: ChunkFrame | undefined;
       const writer = new SseWriter(response, () => run.headers(), {
         onDrain: () => {
           for (const window of windows) window.release();
@@ -57,14 +59,17 @@ export class Responder {
       );
       run.start(CREDIT_WINDOW, {
         onUpdate: (prompt, update) => {
-          const chunks = update.deltas.map((delta) =>
-            shape.chunk(run.head, run.index(prompt, delta.choice), delta),
-          );
-          writer.events(chunks.filter((chunk) => chunk !== undefined));
+          frame ??= new ChunkFrame(run.head, shape.chunkObject, request.includeUsage);
+          const payloads: string[] = [];
+          for (const delta of update.deltas) {
+            const choice = shape.choice(run.index(prompt, delta.choice), delta);
+            if (choice !== undefined) payloads.push(frame.chunk(choice));
+          }
+          writer.events(payloads);
           if (update.deltas.length > 0) windows[prompt]?.consumed(writer.open);
         },
         onDone: (usage) => {
-          if (request.includeUsage) writer.events([shape.usageChunk(run.head, usage)]);
+          if (frame !== undefined && request.includeUsage) writer.events([frame.usage(usage)]);
           writer.end();
           resolve();
         },

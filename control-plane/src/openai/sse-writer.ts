@@ -52,11 +52,11 @@ export class SseWriter {
     return !this.#full;
   }
 
-  /** One event a payload, all in one write. */
-  events(payloads: readonly object[]): void {
+  /** One event a payload (JSON text), all in one write. */
+  events(payloads: readonly string[]): void {
     if (this.#ended || payloads.length === 0) return;
     let text = '';
-    for (const payload of payloads) text += `data: ${JSON.stringify(payload)}\n\n`;
+    for (const payload of payloads) text += `data: ${payload}\n\n`;
     this.#wrote = true;
     this.#write(text);
   }
@@ -83,9 +83,16 @@ export class SseWriter {
     this.response.end(last);
   }
 
+  /**
+   * Node holds writes back to the next tick, so all streams of one worker step would wait for the last of them; corked by hand
+   * each goes out as soon as it is made.
+   */
   #write(text: string): void {
     this.#openStream();
+    const { socket } = this.response;
+    socket?.cork();
     if (!this.response.write(text)) this.#full = true;
+    socket?.uncork();
   }
 
   #openStream(): void {
