@@ -9,6 +9,8 @@ import { table } from './table.js';
 
 // name -> loader; each benchmark registers itself here.
 const BENCHES: Readonly<Record<string, () => Promise<{ readonly bench: Bench }>>> = {
+  'cpu-decode': () => import('./cpu-decode.js'),
+  perplexity: () => import('./perplexity.js'),
   scheduler: () => import('./scheduler.js'),
 };
 
