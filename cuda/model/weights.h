@@ -54,7 +54,7 @@ class WeightFile {
 // Each throws MODEL_NOT_FOUND, MODEL_CORRUPT or MODEL_UNSUPPORTED with what is wrong and where.
 std::unique_ptr<WeightFile> open_gguf(const std::string& path);
 std::unique_ptr<WeightFile> open_safetensors(const std::string& folder);
-// Seeded random weights of a named shape; layers and max_model_len above 0 override the shape's own.
+// Seeded random weights of a named shape; layers and max_model_len replace its own when above 0.
 std::unique_ptr<WeightFile> make_dummy(const std::string& shape, uint64_t seed, int32_t layers,
                                        int32_t max_model_len);
 
