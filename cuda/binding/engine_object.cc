@@ -12,9 +12,15 @@ namespace spotlight {
 // --- Mailbox
 // --------------------------------------------------------------------------------------------------------
 
-Mailbox::Mailbox(Napi::Env env)
-    : function_(Napi::ThreadSafeFunction::New(env, Napi::Function(), "spotlight", 0, 1)) {
-  function_.Unref(env);
+std::shared_ptr<Mailbox> Mailbox::make(Napi::Env env) {
+  auto mailbox = std::make_shared<Mailbox>();
+  mailbox->function_ =
+      Napi::ThreadSafeFunction::New(env, Napi::Function(), "spotlight", 0, 1, [mailbox](Napi::Env) {
+        const std::lock_guard<std::mutex> lock(mailbox->mutex_);
+        mailbox->closed_ = true;
+      });
+  mailbox->function_.Unref(env);
+  return mailbox;
 }
 
 void Mailbox::post(std::function<void(Napi::Env)> closure) {
@@ -31,11 +37,11 @@ void Mailbox::post(std::function<void(Napi::Env)> closure) {
 }
 
 void Mailbox::expect(Napi::Env env) {
-  if (awaited_++ == 0) function_.Ref(env);
+  if (awaited_++ == 0 && !closed_) function_.Ref(env);
 }
 
 void Mailbox::arrived(Napi::Env env) {
-  if (--awaited_ == 0) function_.Unref(env);
+  if (--awaited_ == 0 && !closed_) function_.Unref(env);
 }
 
 void Mailbox::close() {
@@ -95,7 +101,7 @@ Napi::Function EngineObject::define(Napi::Env env) {
 }
 
 EngineObject::EngineObject(const Napi::CallbackInfo& info)
-    : ObjectWrap(info), mailbox_(std::make_shared<Mailbox>(info.Env())) {}
+    : ObjectWrap(info), mailbox_(Mailbox::make(info.Env())) {}
 
 // Without dispose() this waits for the step in flight: only a program that lost its engine comes
 // here so.

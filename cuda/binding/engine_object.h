@@ -15,10 +15,11 @@
 namespace spotlight {
 
 // Carries closures from any thread to the JS thread, in order. It holds the process open only while
-// answers are awaited.
+// answers are awaited, and is dead from the moment the JS environment tears its queue down, which
+// may come before the engine's own end.
 class Mailbox {
  public:
-  explicit Mailbox(Napi::Env env);
+  static std::shared_ptr<Mailbox> make(Napi::Env env);
   // Any thread. After close() the closure is dropped.
   void post(std::function<void(Napi::Env)> closure);
   // The JS thread: an answer is awaited, or has come.
