@@ -1,0 +1,125 @@
+// A real worker as a process, started as an operator starts it, and a plain client of its Worker service.
+import type { ChildProcess } from 'node:child_process';
+import { spawn } from 'node:child_process';
+import { createInterface } from 'node:readline';
+import { fileURLToPath } from 'node:url';
+import type { ClientDuplexStream } from '@grpc/grpc-js';
+import { credentials } from '@grpc/grpc-js';
+import type { Delta, RequestUpdate, ServeResponse } from '@spotlight/proto';
+import { EncodeRequest, ServeRequest, Submit, WorkerClient } from '@spotlight/proto';
+
+const ENTRY = fileURLToPath(new URL('../../../worker/dist/main.js', import.meta.url));
+
+export interface Announced {
+  readonly workerId: string;
+  readonly grpc: string;
+  readonly metrics: string;
+  readonly model: string;
+  readonly backend: string;
+  readonly artifact: string;
+}
+
+/** Everything a request gave, joined over its updates. */
+export interface Outcome {
+  readonly updates: readonly RequestUpdate[];
+  readonly deltas: readonly Delta[];
+  readonly text: string;
+  readonly tokenIds: readonly number[];
+}
+
+export class WorkerProcess {
+  private readonly waiting = new Map<
+    string,
+    { updates: RequestUpdate[]; done: (updates: RequestUpdate[]) => void }
+  >();
+  private stream: ClientDuplexStream<ServeRequest, ServeResponse> | undefined;
+  private requests = 0;
+  readonly client: WorkerClient;
+
+  private constructor(
+    readonly child: ChildProcess,
+    readonly announced: Announced,
+  ) {
+    this.client = new WorkerClient(announced.grpc, credentials.createInsecure(), {
+      'grpc.max_receive_message_length': -1,
+    });
+  }
+
+  /** @throws with what the worker wrote to stderr when it ends before it is ready */
+  static async start(flags: readonly string[] = []): Promise<WorkerProcess> {
+    const args = [ENTRY, '--grpc-port', '0', '--metrics-port', '0', '--announce', '--exit-with-parent'];
+    const child = spawn(process.execPath, [...args, ...flags], {
+      stdio: ['pipe', 'pipe', 'pipe'],
+      env: { ...process.env, SPOTLIGHT_LOG_LEVEL: 'warn' },
+    });
+    let errors = '';
+    child.stderr.setEncoding('utf8').on('data', (text: string) => (errors = (errors + text).slice(-10_000)));
+    const line = await new Promise<string>((resolve, reject) => {
+      createInterface({ input: child.stdout }).once('line', resolve);
+      child.once('exit', (code) => {
+        reject(new Error(`the worker ended with status ${code}: ${errors}`));
+      });
+    });
+    return new WorkerProcess(child, JSON.parse(line) as Announced);
+  }
+
+  /** Runs one request to its end. */
+  async run(submit: Omit<Partial<Submit>, 'requestId'>): Promise<Outcome> {
+    const requestId = `r${++this.requests}`;
+    const ended = new Promise<RequestUpdate[]>((done) => this.waiting.set(requestId, { updates: [], done }));
+    this.open().write(
+      ServeRequest.fromPartial({
+        message: { $case: 'submit', value: Submit.fromPartial({ ...submit, requestId }) },
+      }),
+    );
+    const updates = await ended;
+    const deltas = updates.flatMap((update) => update.deltas);
+    const text = deltas.map((delta) => delta.text).join('');
+    return { updates, deltas, text, tokenIds: deltas.flatMap((delta) => delta.tokenIds) };
+  }
+
+  encode(prompt: EncodeRequest['prompt']): Promise<number[]> {
+    return new Promise((resolve, reject) => {
+      this.client.encode(EncodeRequest.fromPartial({ prompt }), (error, reply) => {
+        if (error) reject(error);
+        else resolve(reply.tokenIds);
+      });
+    });
+  }
+
+  async get(path: string): Promise<{ readonly status: number; readonly body: string }> {
+    const response = await fetch(`http://${this.announced.metrics}${path}`);
+    return { status: response.status, body: await response.text() };
+  }
+
+  /** Its exit status, or the signal that ended it. */
+  async end(signal: NodeJS.Signals = 'SIGTERM'): Promise<number | string | null> {
+    if (this.child.exitCode !== null) return this.child.exitCode;
+    const ended = new Promise<number | string | null>((resolve) => {
+      this.child.once('exit', (code, by) => {
+        resolve(code ?? by);
+      });
+    });
+    this.child.kill(signal);
+    const status = await ended;
+    this.client.close();
+    return status;
+  }
+
+  private open(): ClientDuplexStream<ServeRequest, ServeResponse> {
+    if (this.stream !== undefined) return this.stream;
+    const stream = this.client.serve();
+    stream.on('data', ({ updates }: ServeResponse) => {
+      for (const update of updates) {
+        const request = this.waiting.get(update.requestId);
+        request?.updates.push(update);
+        if (!update.done || request === undefined) continue;
+        this.waiting.delete(update.requestId);
+        request.done(request.updates);
+      }
+    });
+    stream.on('error', () => undefined);
+    this.stream = stream;
+    return stream;
+  }
+}
