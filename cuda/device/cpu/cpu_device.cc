@@ -59,16 +59,27 @@ CpuDevice::CpuDevice(const DeviceOptions& options)
   if (weight_context_ == nullptr || pool_ == nullptr || allocator_ == nullptr)
     throw Error(kOutOfMemory, "no memory for the CPU device");
 
-  for (int32_t i = 0; i < options_.threads; i++)
-    thread_scratch_.push_back(aligned(backend_->thread_scratch(attention_, config.max_model_len)));
-  team_scratch_ =
-      aligned(backend_->team_scratch(attention_, options_.max_tokens, config.max_model_len));
+  size_scratch();
   sampling_scratch_.resize(options_.threads);
   hidden_.resize(static_cast<size_t>(options_.max_tokens) * config.hidden);
   angles_.resize(static_cast<size_t>(options_.max_tokens) * config.head_dim);
 }
 
 CpuDevice::~CpuDevice() = default;
+
+// What the kernels need depends on the encoders loaded, so it is sized anew with each.
+void CpuDevice::size_scratch() {
+  const int32_t context = std::min(options_.config.max_model_len, options_.blocks * kBlockSize);
+  thread_scratch_.clear();
+  for (int32_t i = 0; i < options_.threads; i++)
+    thread_scratch_.push_back(aligned(backend_->thread_scratch(attention_, context)));
+  team_scratch_ = aligned(backend_->team_scratch(attention_, options_.max_tokens, context));
+}
+
+void CpuDevice::set_encoder(int32_t plane, const Encoder* encoder) {
+  attention_.encoders[plane] = encoder;
+  size_scratch();
+}
 
 // --- Weights
 // --------------------------------------------------------------------------------------------------------

@@ -32,9 +32,7 @@ class CpuDevice final : public Device {
   bool stackable(const std::vector<const WeightView*>& views) const override;
   void run(const Program& program, const StepInput& step) override;
   void copy_block(int32_t from, int32_t to) override { arenas_.copy_block(from, to); }
-  void set_encoder(int32_t plane, const Encoder* encoder) override {
-    attention_.encoders[plane] = encoder;
-  }
+  void set_encoder(int32_t plane, const Encoder* encoder) override;
   void rehash(int32_t plane, const int32_t* blocks, const int32_t* filled, int32_t count) override;
 
   // For the graphs.
@@ -50,6 +48,7 @@ class CpuDevice final : public Device {
   };
   using Aligned = std::unique_ptr<std::byte, AlignedFree>;
   static Aligned aligned(size_t bytes);
+  void size_scratch();
   // A graph of the head for some number of rows: logits, then each row's task.
   struct HeadGraph {
     GgmlContext context;
