@@ -130,7 +130,7 @@ describe('auth', function () {
         },
         transaction: (work) => database.storage.transaction(work),
       };
-      const store = new KeyStore(counting as Storage, log);
+      const store = new KeyStore(counting, log);
       const found = await Promise.all(Array.from({ length: 50 }, () => store.find(key)));
       assert.ok(found.every((info) => info?.name === 'busy'));
       for (let i = 0; i < 50; i++) assert.equal(await store.find(makeKey().key), undefined);

@@ -43,7 +43,7 @@ export class KeyStore implements OnModuleDestroy {
   #usesTimer: NodeJS.Timeout | undefined;
 
   constructor(
-    @Inject(Storage) private readonly storage: Storage,
+    @Inject(Storage) private readonly storage: Pick<Storage, 'query' | 'transaction'>,
     @Inject(LOG) private readonly log: Log,
   ) {}
 

@@ -12,7 +12,7 @@ export interface CheckedHello {
 }
 
 const ID = /^[A-Za-z0-9][A-Za-z0-9._:@-]{0,127}$/;
-const MODEL_ID = /^[\w./:@ -]{1,200}$/;
+const MODEL_ID = /^[\w./:@+()= -]{1,200}$/;
 const DEVICES = ['cpu', 'cuda'];
 const BACKENDS = ['dense', 'spotlight'];
 const ANY_ADDRESS = ['0.0.0.0', '[::]', '[::0]'];

@@ -28,7 +28,7 @@ export class Registry implements OnModuleDestroy {
   #flushing: Promise<void> = Promise.resolve();
 
   constructor(
-    @Inject(Storage) private readonly storage: Storage,
+    @Inject(Storage) private readonly storage: Pick<Storage, 'query' | 'transaction'>,
     @Inject(LOG) private readonly log: Log,
   ) {
     void this.#loadModels();
