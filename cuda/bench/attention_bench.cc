@@ -3,9 +3,9 @@
 // cache holds them; prefill prints GFLOP/s of its two causal products. usage: attention_bench
 // [--threads N] [--isa NAME] [--context N] [--only decode|prefill|rows]
 #include <sched.h>
+#include <time.h>
 
 #include <algorithm>
-#include <chrono>
 #include <cmath>
 #include <cstdio>
 #include <cstring>
@@ -38,8 +38,11 @@ struct Options {
   std::string isa, only;
 };
 
-double now() {
-  return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
+// Wall clock; with one thread that thread's CPU time, which a busy machine does not stretch.
+double now(int32_t threads) {
+  timespec time;
+  clock_gettime(threads == 1 ? CLOCK_THREAD_CPUTIME_ID : CLOCK_MONOTONIC, &time);
+  return static_cast<double>(time.tv_sec) + 1e-9 * static_cast<double>(time.tv_nsec);
 }
 
 // One thread a CPU: on a busy machine two spinning threads may otherwise share one.
@@ -154,17 +157,26 @@ class World {
   std::vector<int32_t> table;
 };
 
-// Seconds of the fastest of several walks over all layers with a row of `tokens` that ends at the
-// context's end.
-double walk(World& world, const std::string& name, bool generated, int32_t tokens, int32_t threads,
-            bool append, const LayerPolicy& policy, double at_least_seconds) {
-  const auto backend = make_backend(name);
-  const std::vector<LayerPolicy> policies(world.layers, policy);
+// Seconds a layer of the fastest of several walks over `layers` layers with a row of `tokens` that
+// ends at the context's end.
+struct Walk {
+  const char* backend = "spotlight";
+  bool generated = false;
+  int32_t tokens = 1, threads = 1, layers = 1;
+  bool append = true, attend = true;
+  LayerPolicy policy;
+  double at_least_seconds = 0.7;
+};
+
+double seconds_a_layer(World& world, const Walk& walk) {
+  const auto backend = make_backend(walk.backend);
+  const std::vector<LayerPolicy> policies(world.layers, walk.policy);
+  const int32_t tokens = walk.tokens, threads = walk.threads;
   RowView row;
   row.block_table = world.table.data();
   row.tokens = tokens;
   row.position = world.tokens - tokens;
-  row.generated = generated;
+  row.generated = walk.generated;
   row.policies = policies.data();
   const std::vector<float> q = normal(size_t{1} * tokens * kQueryHeads * kDim, 1);
   const std::vector<float> kv = normal(size_t{1} * tokens * kKvHeads * kDim, 2);
@@ -180,11 +192,11 @@ double walk(World& world, const std::string& name, bool generated, int32_t token
     pin(ith);
     Buffer<std::byte> own(backend->thread_scratch(world.context, world.tokens));
     Team team{ith, threads, &barrier, own.data, shared.data, &ticket};
-    const double start = now();
+    const double start = now(threads);
     while (more.load()) {
       team.meet();
-      const double begin = now();
-      for (int32_t layer = 0; layer < world.layers; layer++) {
+      const double begin = now(threads);
+      for (int32_t layer = 0; layer < walk.layers; layer++) {
         LayerIo io;
         io.layer = layer;
         io.q = q.data();
@@ -192,16 +204,16 @@ double walk(World& world, const std::string& name, bool generated, int32_t token
         io.out = out.data();
         io.q_stride = io.out_stride = kQueryHeads * kDim;
         io.k_stride = io.v_stride = kKvHeads * kDim;
-        if (append)
+        if (walk.append)
           backend->append(world.context, io, &row, 1, team);
         else
           team.meet();
-        backend->attend(world.context, io, &row, 1, team);
+        if (walk.attend) backend->attend(world.context, io, &row, 1, team);
       }
       team.meet();
       if (ith == 0) {
-        best = std::min(best, now() - begin);
-        if (now() - start > at_least_seconds) more = false;
+        best = std::min(best, now(threads) - begin);
+        if (now(threads) - start > walk.at_least_seconds) more = false;
       }
       team.meet();
     }
@@ -211,7 +223,7 @@ double walk(World& world, const std::string& name, bool generated, int32_t token
   run(0);
   for (std::thread& worker : workers) worker.join();
   sched_setaffinity(0, sizeof before, &before);
-  return best;
+  return best / walk.layers;
 }
 
 double reference_seconds(const World& world, bool sparse, const LayerPolicy& policy) {
@@ -223,12 +235,13 @@ double reference_seconds(const World& world, bool sparse, const LayerPolicy& pol
                        normal(size_t{1} * world.tokens * kKvHeads * kDim, 2)};
   const std::vector<float> q = normal(size_t{kQueryHeads} * kDim, 3);
   const Artifact codes = artifact(1);
-  const double begin = now();
+  const int32_t threads = 1;
+  const double begin = now(threads);
   if (sparse)
     reference_sparse(cache, codes, 0, policy, q.data(), world.tokens - 1);
   else
     reference_dense(cache, q.data(), world.tokens - 1);
-  return now() - begin;
+  return now(threads) - begin;
 }
 
 void decode(const Options& options, const std::vector<std::string>& isas) {
@@ -248,8 +261,8 @@ void decode(const Options& options, const std::vector<std::string>& isas) {
     for (const std::string& isa : isas) {
       select_isa(isa);
       const auto a_layer = [&](const char* backend, const LayerPolicy& policy) {
-        return 1e6 / world.layers *
-               walk(world, backend, true, 1, options.threads, true, policy, 0.7);
+        return 1e6 * seconds_a_layer(world, {backend, true, 1, options.threads, world.layers, true,
+                                             true, policy});
       };
       std::printf("%8d %-10s %12.1f %12.1f %12.1f\n", context, isa.c_str(), a_layer("dense", plain),
                   a_layer("spotlight", plain), a_layer("spotlight", tail));
@@ -269,15 +282,17 @@ void prefill(const Options& options, const std::vector<std::string>& isas) {
     for (const std::string& isa : isas) {
       select_isa(isa);
       const int32_t tokens = 512;
-      const double seconds =
-          walk(world, "spotlight", false, tokens, options.threads, false, {}, 1.0) / world.layers;
-      const double both =
-          walk(world, "spotlight", false, tokens, options.threads, true, {}, 1.0) / world.layers;
+      // One layer a walk: a longer one is seldom left alone by the rest of the machine.
+      const auto part = [&](bool append, bool attend) {
+        return seconds_a_layer(
+            world, {"spotlight", false, tokens, options.threads, 1, append, attend, {}});
+      };
+      const double seconds = part(false, true);
       double flops = 0;  // q.k and p.v of every visible pair
       for (int32_t t = context - tokens; t < context; t++)
         flops += 4.0 * kQueryHeads * kDim * (t + 1);
       std::printf("%8d %-10s %12.1f %12.2f %14.2f\n", context, isa.c_str(), flops / seconds / 1e9,
-                  1e3 * seconds, 1e3 * (both - seconds));
+                  1e3 * seconds, 1e3 * part(true, false));
       std::fflush(stdout);
     }
   }
@@ -295,8 +310,9 @@ void rows(const Options& options, const std::vector<std::string>& isas) {
     for (const std::string& isa : isas) {
       select_isa(isa);
       std::printf("%8d %-10s %16.2f\n", context, isa.c_str(),
-                  1e6 / world.layers / 512 *
-                      walk(world, "spotlight", true, 512, options.threads, true, tail, 1.0));
+                  1e6 / 512 *
+                      seconds_a_layer(
+                          world, {"spotlight", true, 512, options.threads, 2, false, true, tail}));
       std::fflush(stdout);
     }
   }

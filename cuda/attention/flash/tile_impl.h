@@ -104,7 +104,16 @@ inline void attend_tile_impl(const TileOp& op) {
     const int32_t filled = last + 1 - block * kKeys;
     for (int32_t i = filled; i < kKeys; i++)
       for (int32_t j = 0; j < dim; j += kWidth) store(v + i * dim + j, zero());
-    for (int32_t r = first_row; r < padded; r += kTileRows) {
+    // The next block comes from memory while this one is computed, a share with every strip of rows.
+    const bool more = (block + 1) * kKeys <= last;
+    const int64_t next = more ? op.block_table[block + 1] * op.block_stride : 0;
+    const int32_t elements = more ? kKeys * dim : 0, strips = (padded - first_row) / kTileRows;
+    const int32_t share = (elements / strips + 31) / 32 * 32;
+    for (int32_t r = first_row, ahead = 0; r < padded; r += kTileRows) {
+      for (const int32_t end = ahead + share; ahead < end && ahead < elements; ahead += 32) {
+        __builtin_prefetch(op.k + next + ahead);
+        __builtin_prefetch(op.v + next + ahead);
+      }
       multiply_columns(q + r * dim, dim, kt, kKeys, dim, s, nullptr);
       float shrink[kTileRows];
       for (int32_t i = 0; i < kTileRows; i++) {
