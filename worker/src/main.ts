@@ -1,5 +1,6 @@
 // The worker process: node worker/dist/main.js [flags]. Ends by SIGTERM or SIGINT (running requests finish first; a second
 // signal ends it at once), by the end of its parent under --exit-with-parent, or with one line that says why it cannot start.
+import { logVerbosity, setLogVerbosity } from '@grpc/grpc-js';
 import * as native from '@spotlight/cuda';
 import { boot } from './boot.js';
 import type { Config } from './config/config.js';
@@ -24,13 +25,17 @@ async function main(): Promise<void> {
 
 async function run(config: Config): Promise<void> {
   const log = makeLog(config.logLevel);
+  // grpc-js writes to stderr itself; what it has to say comes as errors, which are logged where they are handled.
+  setLogVerbosity(logVerbosity.NONE);
   const starting = boot(config, native, log);
+  let ready = false;
   let stopping = false;
   const stop = (reason: string): void => {
-    // While starting there is nothing to finish, and the second signal means now.
-    if (stopping || !ready) process.exit(1);
+    if (stopping) return;
     stopping = true;
     log.info({ reason }, 'stopping');
+    // While starting there is nothing to finish.
+    if (!ready) process.exit(1);
     starting
       .then((worker) => worker.stop(config.shutdownTimeout))
       .then(
@@ -41,9 +46,10 @@ async function run(config: Config): Promise<void> {
         },
       );
   };
-  let ready = false;
   for (const signal of ['SIGTERM', 'SIGINT'] as const) {
     process.on(signal, () => {
+      // The second one means now.
+      if (stopping) process.exit(1);
       stop(signal);
     });
   }
