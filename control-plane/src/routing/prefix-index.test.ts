@@ -24,7 +24,7 @@ describe('prefixHashes', () => {
     assert.equal(prefixHashes(Buffer.alloc(1024)).length, 1);
   });
 
-  it('agree between replicas: the hash is SHA-1's, with no seed of the process', () => {
+  it('agree between replicas: SHA-1, with no seed of the process', () => {
     assert.equal(hash64('spotlight'), 0x6e91db97823cfd29n);
   });
 });
