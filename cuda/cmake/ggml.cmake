@@ -53,6 +53,7 @@ if(ggml_source)
   foreach(target ggml-base ggml-cpu ggml)
     target_compile_options(${target} PRIVATE -w)  # its warnings are not ours to act on
   endforeach()
+  target_compile_options(ggml-cpu PRIVATE "SHELL:-include ${CMAKE_CURRENT_SOURCE_DIR}/device/cpu/relax.h")
   target_link_libraries(spotlight_ggml INTERFACE ggml)
   target_include_directories(spotlight_ggml INTERFACE "${ggml_source}/include")
 else()

@@ -83,6 +83,8 @@ class Device {
   // Whether load would take these as one.
   virtual bool stackable(const std::vector<const WeightView*>& views) const = 0;
   virtual void run(const Program& program, const StepInput& step) = 0;
+  // No step has come for a while: threads that poll may sleep. The next run wakes them.
+  virtual void idle() = 0;
   // Block pool and slots. Only between runs.
   virtual void copy_block(int32_t from, int32_t to) = 0;
   virtual void set_encoder(int32_t plane, const Encoder* encoder) = 0;

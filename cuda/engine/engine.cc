@@ -14,6 +14,7 @@ namespace spotlight {
 namespace {
 
 constexpr int32_t kMaxThreads = 512;  // ggml's limit
+constexpr std::chrono::milliseconds kIdleAfter(5);
 
 std::unique_ptr<WeightFile> open_model(const ModelSource& source) {
   if (source.kind == "gguf") return open_gguf(source.path);
@@ -260,7 +261,13 @@ void Engine::loop() {
     Job job;
     {
       std::unique_lock<std::mutex> lock(mutex_);
-      wake_.wait(lock, [this] { return stopping_ || !queue_.empty(); });
+      const auto wanted = [this] { return stopping_ || !queue_.empty(); };
+      if (!wake_.wait_for(lock, kIdleAfter, wanted)) {
+        lock.unlock();
+        device_->idle();
+        lock.lock();
+        wake_.wait(lock, wanted);
+      }
       if (queue_.empty()) return;
       job = std::move(queue_.front());
       queue_.pop_front();

@@ -192,6 +192,8 @@ void CpuDevice::on_team(const std::function<void(Team&)>& body) {
   compute(graph, plan);
 }
 
+void CpuDevice::idle() { ggml_threadpool_pause(pool_.get()); }  // the next graph resumes it
+
 void CpuDevice::rehash(int32_t plane, const int32_t* blocks, const int32_t* filled, int32_t count) {
   on_team([&](Team& team) { rehash_blocks(attention_, plane, blocks, filled, count, team); });
 }

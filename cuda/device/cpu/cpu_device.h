@@ -31,6 +31,7 @@ class CpuDevice final : public Device {
   Weight load(const std::vector<const WeightView*>& views) override;
   bool stackable(const std::vector<const WeightView*>& views) const override;
   void run(const Program& program, const StepInput& step) override;
+  void idle() override;
   void copy_block(int32_t from, int32_t to) override { arenas_.copy_block(from, to); }
   void set_encoder(int32_t plane, const Encoder* encoder) override;
   void rehash(int32_t plane, const int32_t* blocks, const int32_t* filled, int32_t count) override;
