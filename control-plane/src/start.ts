@@ -1,6 +1,7 @@
 // Starts the control plane and stops it again. Order: database opening in the background, doors bound, the first key made; the
 // doors serve meanwhile, and whoever needs a row waits. Stopping: not ready, running requests end, doors close, database last.
 import type { NestExpressApplication } from '@nestjs/platform-express';
+import type { NestApplicationOptions } from '@nestjs/common';
 import { NestFactory } from '@nestjs/core';
 import { FleetService, GenerationService } from '@spotlight/proto';
 import 'reflect-metadata';
@@ -42,11 +43,12 @@ export interface ControlPlane {
 /** Rejects with a ServiceError that says what to do: a port in use, a data folder that cannot be used. */
 export async function startControlPlane(config: Config): Promise<ControlPlane> {
   const log = createLog(config.logLevel);
-  const app = await NestFactory.create<NestExpressApplication>(AppModule.forRoot(config, log), {
+  const options: Pick<NestApplicationOptions, 'bodyParser' | 'logger' | 'abortOnError'> = {
     bodyParser: false,
     logger: nestLogger(log),
     abortOnError: false,
-  });
+  };
+  const app = await NestFactory.create<NestExpressApplication>(AppModule.forRoot(config, log), options);
   try {
     return await listen(app, config);
   } catch (error) {

@@ -1,7 +1,7 @@
 // A gRPC client that knows nothing of this project: it reads the services from reflection and calls them with plain grpc-js.
 import type { Client, ClientReadableStream, Metadata, ServiceDefinition, ServiceError } from '@grpc/grpc-js';
 import { credentials, makeClientConstructor, status } from '@grpc/grpc-js';
-import { Error as WireError, ErrorCode } from '@spotlight/proto';
+import { Error as WireError, ErrorCode, FinishReason } from '@spotlight/proto';
 import assert from 'node:assert/strict';
 import { FAKE_ARTIFACT, FAKE_MODEL } from '../fakes/worker.js';
 import type { Gateway } from './gateway.js';
@@ -180,7 +180,7 @@ describe('plain gRPC client', () => {
       workerId: 'w1',
       script: () => ({
         promptTokens: 1,
-        finish: 1,
+        finish: FinishReason.STOP,
         choices: [
           Array.from({ length: 2000 }, (_, index) => ({ id: index, text: `${index}`.padEnd(4096, '.') })),
         ],

@@ -8,7 +8,7 @@ import { credentials } from '@grpc/grpc-js';
 import type { Delta, RequestUpdate, ServeResponse } from '@spotlight/proto';
 import { EncodeRequest, ServeRequest, Submit, WorkerClient } from '@spotlight/proto';
 
-const ENTRY = fileURLToPath(new URL('../../../worker/dist/main.js', import.meta.url));
+export const ENTRY = fileURLToPath(new URL('../../../worker/dist/main.js', import.meta.url));
 
 export interface Announced {
   readonly workerId: string;

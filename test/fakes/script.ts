@@ -54,7 +54,7 @@ export function promptText(prompt: Submit['prompt']): string {
 
 /** Ids and bytes of a text, cut every TOKEN_CHARS characters. */
 export function fakeTokens(text: string): { id: number; bytes: Buffer }[] {
-  const characters = [...text];
+  const characters = Array.from(text);
   const tokens: { id: number; bytes: Buffer }[] = [];
   for (let start = 0; start < characters.length; start += TOKEN_CHARS) {
     const piece = characters.slice(start, start + TOKEN_CHARS).join('');

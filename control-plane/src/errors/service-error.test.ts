@@ -11,7 +11,7 @@ describe('ServiceError', () => {
       assert.equal(knownErrorCode(code), code, `code ${code} has no row`);
     }
     assert.equal(knownErrorCode(ErrorCode.UNSPECIFIED), ErrorCode.INTERNAL);
-    assert.equal(knownErrorCode(99 as ErrorCode), ErrorCode.INTERNAL);
+    assert.equal(knownErrorCode(ErrorCode.UNRECOGNIZED), ErrorCode.INTERNAL);
   });
 
   it('names every row once and sends Retry-After exactly on the retryable ones', () => {

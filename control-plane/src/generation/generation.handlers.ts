@@ -1,11 +1,6 @@
-// R1, the door for gRPC clients: spotlight.v1.Generation over the same path as the HTTP routes. The handlers only translate;
-// back-pressure is the call's own buffer on one side and the worker's credits on the other.
-import type {
-  handleServerStreamingCall,
-  handleUnaryCall,
-  ServerUnaryCall,
-  ServerWritableStream,
-} from '@grpc/grpc-js';
+// R1, the door for gRPC clients: spotlight.v1.Generation over the same path as the HTTP routes. Handlers check the key and
+// translate; a Generate call's life is generate-call.ts.
+import type { handleServerStreamingCall, handleUnaryCall, ServerUnaryCall } from '@grpc/grpc-js';
 import { status } from '@grpc/grpc-js';
 import { Inject, Injectable } from '@nestjs/common';
 import type {
@@ -17,21 +12,17 @@ import type {
   TokenizeRequest,
   TokenizeResponse,
 } from '@spotlight/proto';
-import { SamplingParams } from '@spotlight/proto';
 import { AuthService } from '../auth/auth.service.js';
 import { grpcError } from '../errors/grpc-error.js';
-import { toServiceError } from '../errors/service-error.js';
-import { CREDIT_WINDOW, CreditWindow } from '../inference/credit-window.js';
-import type { Generation, GenerationRequest } from '../inference/generation-request.js';
+import { ServiceError, toServiceError } from '../errors/service-error.js';
 import { InferenceService } from '../inference/inference.service.js';
-import { validatePrompt } from '../inference/validate.js';
 import { ModelsService } from '../models/models.service.js';
 import type { Log } from '../telemetry/log.js';
 import { LOG } from '../telemetry/log.js';
 import { RequestLog, requestIdFrom, RequestRecord } from '../telemetry/request-log.js';
 import { TokenizeService } from '../tokenize/tokenize.service.js';
-
-type GenerateCall = ServerWritableStream<GenerateRequest, GenerateResponse>;
+import type { GenerateStream } from './generate-call.js';
+import { GenerateCall } from './generate-call.js';
 
 @Injectable()
 export class GenerationHandlers {
@@ -61,58 +52,16 @@ export class GenerationHandlers {
     return { generate, tokenize, listModels };
   }
 
-  async #generate(call: GenerateCall): Promise<void> {
-    const record = new RequestRecord('grpc', requestIdFrom(call.request.requestId || undefined));
-    let generation: Generation | undefined;
-    let over = false;
-    const end = (error: unknown): void => {
-      if (over) return;
-      over = true;
-      generation?.cancel();
-      if (error === undefined) call.end();
-      else call.emit('error', this.#failed(record, error));
-    };
-    // grpc-js also emits `cancelled` after a normal end; `over` is set by then.
-    call.on('cancelled', () => {
-      if (!over) record.outcome = 'cancelled';
-      over = true;
-      generation?.cancel();
-      this.requests.ended(record, 'Generation/Generate', call.cancelled ? status.CANCELLED : status.OK);
+  async #generate(stream: GenerateStream): Promise<void> {
+    const call = new GenerateCall(stream, (record, status) => {
+      this.requests.ended(record, 'Generation/Generate', status);
     });
     try {
-      await this.auth.authenticateCall(call.metadata, 'generate');
-      if (over) return;
-      const window = new CreditWindow((steps) => {
-        generation?.credit(steps);
-      });
-      let open = true;
-      let artifactDigest = '';
-      call.on('drain', () => {
-        open = true;
-        window.release();
-      });
-      generation = this.inference.generate(generationRequest(call, record), {
-        onUpdate: ({ deltas, usage, artifactDigest: digest, done }) => {
-          if (generation === undefined || over) return;
-          record.model = generation.model.id;
-          record.workerId = generation.workerId;
-          record.usage = usage ?? record.usage;
-          if (digest !== '') artifactDigest = digest;
-          open = call.write({
-            requestId: record.requestId,
-            model: generation.model.id,
-            deltas,
-            usage: record.usage,
-            artifactDigest,
-            seed: generation.seed,
-          });
-          if (done) end(undefined);
-          else if (deltas.length > 0) window.consumed(open);
-        },
-        onError: end,
-      });
+      await this.auth.authenticateCall(stream.metadata, 'generate');
+      call.run(this.inference);
     } catch (error) {
-      end(error);
+      this.#logUnforeseen(call.record, error);
+      call.end(error);
     }
   }
 
@@ -135,29 +84,14 @@ export class GenerationHandlers {
   }
 
   #failed(record: RequestRecord, error: unknown): ReturnType<typeof grpcError> {
+    this.#logUnforeseen(record, error);
     const known = toServiceError(error);
     record.outcome = known.row.name;
-    if (known.cause !== undefined)
-      this.log.error({ err: known.cause, requestId: record.requestId }, 'request failed');
     return grpcError(known);
   }
-}
 
-function generationRequest(call: GenerateCall, record: RequestRecord): GenerationRequest {
-  const { request } = call;
-  validatePrompt(request.prompt);
-  const deadline = call.getDeadline();
-  const leftMs = (deadline instanceof Date ? deadline.getTime() : deadline) - Date.now();
-  const timeoutMs = Math.min(request.timeoutMs ?? Number.POSITIVE_INFINITY, leftMs);
-  return {
-    requestId: record.requestId,
-    model: request.model,
-    prompt: request.prompt,
-    sampling: request.sampling ?? SamplingParams.fromPartial({}),
-    attention: request.attention,
-    sessionId: request.sessionId === '' ? undefined : request.sessionId,
-    timeoutMs: Number.isFinite(timeoutMs) ? Math.max(1, timeoutMs) : undefined,
-    receivedAt: record.receivedAt,
-    credits: CREDIT_WINDOW,
-  };
+  #logUnforeseen(record: RequestRecord, error: unknown): void {
+    if (error instanceof ServiceError) return;
+    this.log.error({ err: error, requestId: record.requestId }, 'request failed');
+  }
 }

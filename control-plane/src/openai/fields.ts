@@ -44,8 +44,7 @@ export const commonFields = {
   attention: attention.nullish(),
 } as const;
 
-const commonSchema = z.object(commonFields);
-export type CommonBody = z.output<typeof commonSchema>;
+export type CommonBody = z.output<z.ZodObject<typeof commonFields>>;
 
 export interface LengthAndLogprobs {
   readonly maxTokens: number | undefined;
