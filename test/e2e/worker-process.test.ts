@@ -67,11 +67,11 @@ describe('worker process', () => {
     assert.deepEqual(first.updates.at(-1)?.usage, { promptTokens: 2, completionTokens: 20, cachedTokens: 0 });
     const again = await worker!.run({ prompt: text('in the'), sampling: greedy(20) });
     assert.deepEqual(again.tokenIds, first.tokenIds);
-    const chat: Submit['prompt'] = {
-      $case: 'chat',
+    const chat = {
+      $case: 'chat' as const,
       value: { messages: [{ role: 'user', content: 'hi', name: '' }] },
     };
-    assert.deepEqual(await worker!.encode(chat), await worker!.encode(text('user:hi\n')));
+    assert.deepEqual(await worker!.encode(chat), await worker!.encode({ $case: 'text', value: 'user:hi\n' }));
     const described = await new Promise<DescribeResponse>((resolve, reject) => {
       worker!.client.describe({}, (error, reply) => {
         if (error) reject(error);
