@@ -89,6 +89,11 @@ export class FakeWorker {
     return worker;
   }
 
+  /** host:port of its Worker service. */
+  get address(): string {
+    return this.#address;
+  }
+
   get running(): number {
     let count = 0;
     for (const requests of this.#streams.values()) count += requests.size;
