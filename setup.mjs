@@ -132,9 +132,21 @@ async function takeLock() {
 // --- Steps ----------------------------------------------------------------------------------------------------------
 
 const children = new Set();
+
+/** A step is a process group: npm does not hand signals on to the compilers it started. */
+function stopSteps() {
+  for (const child of children) {
+    try {
+      process.kill(-child.pid, 'SIGTERM');
+    } catch {
+      // Gone already.
+    }
+  }
+}
+
 for (const signal of ['SIGINT', 'SIGTERM']) {
   process.on(signal, () => {
-    for (const child of children) child.kill(signal);
+    stopSteps();
     process.exit(signal === 'SIGINT' ? 130 : 143);
   });
 }
@@ -145,7 +157,7 @@ async function step(name, what, command, args) {
   say(`  ${what} ...`);
   const logFile = join(state, `${name}.log`);
   const log = createWriteStream(logFile);
-  const child = spawn(command, args, { cwd: root, stdio: ['ignore', 'pipe', 'pipe'] });
+  const child = spawn(command, args, { cwd: root, stdio: ['ignore', 'pipe', 'pipe'], detached: true });
   children.add(child);
   let lastLine = '';
   let shown = '';
@@ -236,7 +248,7 @@ async function setUp() {
   try {
     await Promise.all([buildNative(), buildTypeScriptAndFetchModel()]);
   } catch (error) {
-    for (const child of children) child.kill();
+    stopSteps();
     throw error;
   }
   say(`Set up in ${seconds(started)}`);
