@@ -106,8 +106,12 @@ export class Harness {
   preemptions = 0;
   #count = 0;
 
-  constructor(fake: FakeEngineOptions = {}, options: Partial<EngineLoopOptions> = {}) {
-    this.native = new FakeEngine(fake);
+  constructor(
+    fake: FakeEngineOptions = {},
+    options: Partial<EngineLoopOptions> = {},
+    Native: typeof FakeEngine = FakeEngine,
+  ) {
+    this.native = new Native(fake);
     this.texts = new FakeTexts(this.native.info.model.vocabSize, this.native.info.model.eosTokenIds);
     this.engine = new EngineLoop({
       native: this.native,

@@ -133,20 +133,13 @@ function resolveSampling(
       : integer('sampling.logprobs', params.logprobs, 0, 0, MAX_LOGPROBS);
   checkStops(params, limits);
   return {
-    temperature: real('sampling.temperature', params.temperature, 1, 0, Number.MAX_VALUE),
+    temperature: real('sampling.temperature', params.temperature, 1, 0, 1e6),
     topK: integer('sampling.top_k', params.topK, 0, 0, 2 ** 32 - 1),
     topP: real('sampling.top_p', params.topP, 1, 0, 1, 'above 0'),
     minP: real('sampling.min_p', params.minP, 0, 0, 1),
     presencePenalty: real('sampling.presence_penalty', params.presencePenalty, 0, -2, 2),
     frequencyPenalty: real('sampling.frequency_penalty', params.frequencyPenalty, 0, -2, 2),
-    repetitionPenalty: real(
-      'sampling.repetition_penalty',
-      params.repetitionPenalty,
-      1,
-      0,
-      Number.MAX_VALUE,
-      'above 0',
-    ),
+    repetitionPenalty: real('sampling.repetition_penalty', params.repetitionPenalty, 1, 1e-3, 1e3),
     logitBias: resolveLogitBias(params.logitBias, limits),
     seed: params.seed ?? seed,
     maxTokens: Math.min(integer('sampling.max_tokens', params.maxTokens, room, 0, 2 ** 32 - 1), room),
@@ -280,10 +273,7 @@ function real(
   if (value === undefined) return standard;
   if (!Number.isFinite(value) || value < least || value > most || (open !== undefined && value <= 0)) {
     const above = open === undefined ? `at least ${least}` : 'above 0';
-    refuse(
-      field,
-      `is ${value}; it must be ${most === Number.MAX_VALUE ? above : `${above} and at most ${most}`}`,
-    );
+    refuse(field, `is ${value}; it must be ${above} and at most ${most}`);
   }
   return value;
 }
