@@ -2,7 +2,6 @@
 import assert from 'node:assert/strict';
 import { createInterface } from 'node:readline';
 import { Readable } from 'node:stream';
-import type { ReadableStream } from 'node:stream/web';
 import { FAKE_MODEL } from '../fakes/worker.js';
 
 interface Chunk {

@@ -25,6 +25,8 @@ export class FirstAdminKey {
    * @param show called with the key at most once in the life of a database
    */
   async ensure(show: (key: string) => void): Promise<void> {
+    // Even where no key is made: a start with a database that cannot be used must fail here, not at the first query.
+    await this.storage.ready;
     if (this.config.adminKey !== undefined) return;
     await this.storage.transaction(async (db) => {
       await db.execute(sql`select pg_advisory_xact_lock(${LOCK})`);
