@@ -30,7 +30,7 @@ describe('loadConfig', () => {
     const environment = { SPOTLIGHT_HTTP_PORT: '9000', SPOTLIGHT_GRPC_PORT: '' };
     assert.equal(loadConfig({}, environment).httpPort, 9000);
     assert.equal(loadConfig({ httpPort: '9100' }, environment).httpPort, 9100);
-    assert.equal(loadConfig({}, environment).grpcPort, 8001);
+    assert.equal(loadConfig({}, environment).grpcPort, 50051);
   });
 
   it('names every bad value at once with its source and what would be right', () => {
@@ -55,8 +55,8 @@ describe('loadConfig', () => {
       /--lease-timeout 2000ms: must be at least three times/,
     );
     assert.match(
-      problemsOf(() => loadConfig({ httpPort: '8001' }, {}))[0]!,
-      /--grpc-port 8001: is --http-port as well/,
+      problemsOf(() => loadConfig({ httpPort: '50051' }, {}))[0]!,
+      /--grpc-port 50051: is --http-port as well/,
     );
     assert.doesNotThrow(() => loadConfig({ httpPort: '0', grpcPort: '0' }, {}));
   });

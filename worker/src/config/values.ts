@@ -80,7 +80,7 @@ export const addresses: Parser<readonly string[]> = (raw) => {
   const list = raw.split(',').map((address) => address.trim());
   for (const address of list) {
     const port = Number(/^(?:\[[0-9a-fA-F:.]+\]|[^\s:/[\]]+):(\d{1,5})$/.exec(address)?.[1]);
-    if (!(port >= 1 && port <= 65535)) throw new BadValue('must be host:port, such as 127.0.0.1:8001');
+    if (!(port >= 1 && port <= 65535)) throw new BadValue('must be host:port, such as 127.0.0.1:50051');
   }
   return list;
 };
