@@ -151,7 +151,7 @@ export function addGenerateCommand(program: Command): void {
   );
   command
     .optionsGroup('Running server:')
-    .option('--url <host:port>', "a running server's gRPC address, such as 127.0.0.1:8001")
+    .option('--url <host:port>', "a running server's gRPC address, such as 127.0.0.1:50051")
     .addOption(new Option('--api-key <key>', 'API key of that server').env('SPOTLIGHT_API_KEY'))
     .optionsGroup('Options:')
     .option('--timeout <seconds>', 'give up after so long', numberIn(0.001, 86_400))
@@ -164,7 +164,7 @@ Examples:
   spotlight generate "Why is the sky blue?" --temperature 0
   spotlight generate --file report.txt --system "Summarise the report." --max-tokens 300
   cat notes.txt | spotlight generate --raw --backend dense --json
-  spotlight generate "Hello" --url 127.0.0.1:8001`,
+  spotlight generate "Hello" --url 127.0.0.1:50051`,
     )
     .action(generate);
 }

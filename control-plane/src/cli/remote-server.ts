@@ -10,7 +10,7 @@ export function parseTarget(url: string): { target: string; tls: boolean } {
   const match = /^(?:(grpcs?|https?):\/\/)?([^/]+:\d+)\/?$/.exec(url);
   if (match?.[2] === undefined) {
     throw new CliError(
-      `--url "${url}" must be the server's gRPC host:port, such as 127.0.0.1:8001.`,
+      `--url "${url}" must be the server's gRPC host:port, such as 127.0.0.1:50051.`,
       EXIT.usage,
     );
   }

@@ -126,7 +126,7 @@ export function addServeCommand(program: Command): void {
       )
         .env('SPOTLIGHT_METRICS_PORT')
         .argParser(numberIn(0, 65_535, true))
-        .default(8002),
+        .default(9100),
     )
     .argument('[flags...]', 'after "--": further flags for every worker, see "spotlight worker --help"')
     .optionsGroup('Control plane (each also a variable, as SPOTLIGHT_HTTP_PORT for --http-port):');
@@ -154,7 +154,7 @@ ${variables.join('\n')}
 Examples:
   spotlight serve
   spotlight serve --model ./models/qwen --http-port 9000 --workers 2
-  spotlight serve --workers 0 --host 0.0.0.0     (workers join from elsewhere: spotlight worker --join HOST:8001)`,
+  spotlight serve --workers 0 --host 0.0.0.0     (workers join from elsewhere: spotlight worker --join HOST:50051)`,
     )
     .action((more: string[], flags: ServeFlags) => serve(flags, more));
 }
