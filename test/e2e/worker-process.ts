@@ -64,18 +64,26 @@ export class WorkerProcess {
   }
 
   /** Runs one request to its end. */
-  async run(submit: Omit<Partial<Submit>, 'requestId'>): Promise<Outcome> {
+  run(submit: Omit<Partial<Submit>, 'requestId'>): Promise<Outcome> {
+    return this.begin(submit).ended;
+  }
+
+  /** Starts one request; `cancel` may come at any moment. */
+  begin(submit: Omit<Partial<Submit>, 'requestId'>): { readonly ended: Promise<Outcome>; cancel(): void } {
     const requestId = `r${++this.requests}`;
     const ended = new Promise<RequestUpdate[]>((done) => this.waiting.set(requestId, { updates: [], done }));
-    this.open().write(
+    const stream = this.open();
+    stream.write(
       ServeRequest.fromPartial({
         message: { $case: 'submit', value: Submit.fromPartial({ ...submit, requestId }) },
       }),
     );
-    const updates = await ended;
-    const deltas = updates.flatMap((update) => update.deltas);
-    const text = deltas.map((delta) => delta.text).join('');
-    return { updates, deltas, text, tokenIds: deltas.flatMap((delta) => delta.tokenIds) };
+    return {
+      ended: ended.then(outcomeOf),
+      cancel: () => {
+        stream.write(ServeRequest.fromPartial({ message: { $case: 'cancel', value: { requestId } } }));
+      },
+    };
   }
 
   encode(prompt: EncodeRequest['prompt']): Promise<number[]> {
@@ -122,4 +130,10 @@ export class WorkerProcess {
     this.stream = stream;
     return stream;
   }
+}
+
+function outcomeOf(updates: readonly RequestUpdate[]): Outcome {
+  const deltas = updates.flatMap((update) => update.deltas);
+  const text = deltas.map((delta) => delta.text).join('');
+  return { updates, deltas, text, tokenIds: deltas.flatMap((delta) => delta.tokenIds) };
 }

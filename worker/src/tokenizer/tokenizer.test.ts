@@ -7,6 +7,7 @@ import type { TokenizerDefinition } from './definition.js';
 import { TokenizerError } from './errors.js';
 import { definitionFromFolder } from './from-folder.js';
 import { definitionFromGguf } from './from-gguf.js';
+import { PRE_TOKENIZER_NAMES } from './pre-tokenizers.js';
 import { byteLevelMetadata, sentencePieceMetadata } from './small-vocabulary.js';
 import { Tokenizer } from './tokenizer.js';
 
@@ -75,6 +76,14 @@ describe('byte-level tokenizer from GGUF metadata', () => {
     }
     assert.deepEqual(pieces, whole);
     assert.equal(textOf(tokenizer, pieces), text);
+  });
+
+  it('runs every split rule it lists, and gives the text back', async () => {
+    const text = "It's 2024: I'LL pay 1234½ € for naïve 日本語\n\n  foo_bar(x) // ok\t🙂  ";
+    for (const pre of PRE_TOKENIZER_NAMES) {
+      const tokenizer = await byteLevel({ pre });
+      assert.equal(textOf(tokenizer, await tokenizer.encode(text, { addSpecialTokens: false })), text, pre);
+    }
   });
 
   it('refuses what it does not know, by name', () => {
