@@ -139,7 +139,7 @@ describe('plain gRPC client', () => {
     await gateway.worker({ workerId: 'w1', maxModelLen: 64 });
     const bad = await failure({ text: 'x', sampling: { temperature: -1 } });
     assert.equal(bad.error.code, status.INVALID_ARGUMENT);
-    assert.equal(bad.detail.field, 'temperature');
+    assert.equal(bad.detail.field, 'sampling.temperature');
     const long = await failure({ text: 'word '.repeat(100) });
     assert.equal(long.error.code, status.INVALID_ARGUMENT);
     assert.equal(long.detail.code, ErrorCode.PROMPT_TOO_LONG);

@@ -11,8 +11,14 @@ export interface OpenAiErrorBody {
 }
 
 export function openAiErrorBody(error: ServiceError): OpenAiErrorBody {
-  const param = error.field === undefined || error.field === '' ? null : error.field;
-  return { error: { message: error.message, type: error.row.type, param, code: error.openaiCode } };
+  const param = error.field === undefined || error.field === '' ? null : ownName(error.field);
+  const message = ownName(error.message);
+  return { error: { message, type: error.row.type, param, code: error.openaiCode } };
+}
+
+/** Sampling parameters are a message of their own in the proto, and top-level fields of an OpenAI body. */
+function ownName(text: string): string {
+  return text.startsWith('sampling.') ? text.slice('sampling.'.length) : text;
 }
 
 /** x-should-retry is what the official clients obey before their own list of statuses. */

@@ -1,4 +1,4 @@
-// The rules of a request that hold at every door, under the proto's field names (the OpenAI names are the same words).
+// The rules of a request that hold at every door, under the proto's field names (OpenAI's are the same words without `sampling.`).
 // What needs the model (prompt length, token ids inside the vocabulary) is the worker's to judge.
 import type { AttentionSettings, SamplingParams } from '@spotlight/proto';
 import { TailMode } from '@spotlight/proto';
@@ -24,29 +24,29 @@ function within(field: string, value: number | undefined, low: Bound, high: numb
 /** Throws INVALID_ARGUMENT naming the first field at fault. */
 export function validateSampling(sampling: SamplingParams): void {
   const infinite = Number.POSITIVE_INFINITY;
-  within('temperature', sampling.temperature, { from: 0 }, Number.MAX_VALUE);
-  within('top_p', sampling.topP, { above: 0 }, 1);
-  within('min_p', sampling.minP, { from: 0 }, 1);
-  within('presence_penalty', sampling.presencePenalty, { from: -2 }, 2);
-  within('frequency_penalty', sampling.frequencyPenalty, { from: -2 }, 2);
-  within('repetition_penalty', sampling.repetitionPenalty, { above: 0 }, Number.MAX_VALUE);
-  within('logprobs', sampling.logprobs, { from: 0 }, MAX_LOGPROBS);
-  within('n', sampling.n, { from: 1 }, MAX_CHOICES);
-  within('max_tokens', sampling.maxTokens, { from: sampling.echo ? 0 : 1 }, infinite);
+  within('sampling.temperature', sampling.temperature, { from: 0 }, Number.MAX_VALUE);
+  within('sampling.top_p', sampling.topP, { above: 0 }, 1);
+  within('sampling.min_p', sampling.minP, { from: 0 }, 1);
+  within('sampling.presence_penalty', sampling.presencePenalty, { from: -2 }, 2);
+  within('sampling.frequency_penalty', sampling.frequencyPenalty, { from: -2 }, 2);
+  within('sampling.repetition_penalty', sampling.repetitionPenalty, { above: 0 }, Number.MAX_VALUE);
+  within('sampling.logprobs', sampling.logprobs, { from: 0 }, MAX_LOGPROBS);
+  within('sampling.n', sampling.n, { from: 1 }, MAX_CHOICES);
+  within('sampling.max_tokens', sampling.maxTokens, { from: sampling.echo ? 0 : 1 }, infinite);
   for (const [token, bias] of Object.entries(sampling.logitBias)) {
-    within(`logit_bias[${token}]`, bias, { from: -100 }, 100);
+    within(`sampling.logit_bias[${token}]`, bias, { from: -100 }, 100);
   }
   if (sampling.stop.includes('')) {
     throw invalidArgument(
-      'stop',
-      'stop holds an empty string, which would end every choice at once; leave it out.',
+      'sampling.stop',
+      'sampling.stop holds an empty string, which would end every choice at once; leave it out.',
     );
   }
   const { minTokens, maxTokens } = sampling;
   if (minTokens !== undefined && maxTokens !== undefined && minTokens > maxTokens) {
     throw invalidArgument(
-      'min_tokens',
-      `min_tokens is ${minTokens}, above max_tokens ${maxTokens}; lower it.`,
+      'sampling.min_tokens',
+      `sampling.min_tokens is ${minTokens}, above max_tokens ${maxTokens}; lower it.`,
     );
   }
 }
