@@ -12,6 +12,9 @@ interface VerifyFlags extends InspectFlags {
   readonly fingerprint?: string;
 }
 
+/** Metadata that the rows before it tell already. */
+const SHOWN = new Set(['encoder', 'bits', 'head_dim', 'query_heads', 'kv_heads', 'model_fingerprint']);
+
 async function read(file: string): Promise<ArtifactInfo> {
   const { inspectArtifact } = await import('@spotlight/cuda');
   return inspectArtifact(file);
@@ -28,8 +31,8 @@ function print(info: ArtifactInfo, json: true | undefined): void {
     ['bits', String(info.bits)],
     ['heads', `${info.queryHeads} query, ${info.kvHeads} KV, ${info.headDim} wide`],
     ['layers', info.layers.join(' ')],
-    ['model', info.fingerprint],
-    ...Object.entries(info.metadata),
+    ['fingerprint', info.fingerprint],
+    ...Object.entries(info.metadata).filter(([name]) => !SHOWN.has(name)),
   ];
   const width = Math.max(...rows.map(([name]) => name.length));
   for (const [name, value] of rows) process.stdout.write(`${name.padEnd(width)}  ${value}\n`);

@@ -79,12 +79,12 @@ export async function startPrivateWorker(flags: readonly string[], signal: Abort
   supervisor.start({
     name: 'private worker',
     args: [entry, ...ownedWorkerFlags(door.address, 0), ...flags],
-    // The request's text is what the user waits for; a worker that is well has nothing to say.
-    env: { SPOTLIGHT_LOG_LEVEL: process.env['SPOTLIGHT_LOG_LEVEL'] ?? 'warn' },
+    // The request's text is what the user waits for; a worker that does its work has nothing to say.
+    env: { SPOTLIGHT_LOG_LEVEL: process.env['SPOTLIGHT_LOG_LEVEL'] ?? 'error' },
   });
   const stop = async (): Promise<void> => {
-    door.close();
     await supervisor.stop();
+    door.close();
   };
   try {
     const hello = await Promise.race([door.ready, failed, aborted(signal)]);

@@ -93,7 +93,7 @@ async function serve(flags: ServeFlags, more: readonly string[]): Promise<void> 
   for (let index = 0; index < flags.workers; index += 1) {
     supervisor.start({
       name: `worker ${index}`,
-      args: [entry, ...workerArguments(index, flags, join), ...more],
+      args: [entry, ...workerArguments(index, flags, join), '--log-level', config.logLevel, ...more],
       env: { SPOTLIGHT_JOIN_TOKEN: joinToken },
     });
   }
