@@ -66,17 +66,15 @@ const FIELDS: Readonly<Record<string, Harmless>> = {
 
 /** The body without the fields above. Throws INVALID_ARGUMENT naming the first that asks for what is not here. */
 export function withoutUnsupported(body: Readonly<Record<string, unknown>>): Record<string, unknown> {
-  const rest: Record<string, unknown> = {};
-  for (const [field, value] of Object.entries(body)) {
+  const rest = Object.entries(body).filter(([field, value]) => {
     const harmless = Object.hasOwn(FIELDS, field) ? FIELDS[field] : undefined;
-    if (harmless === undefined) rest[field] = value;
-    else if (value !== null && !harmless(value)) {
-      throw invalidArgument(
-        field,
-        `${field} asks for something this server does not support; leave it out.`,
-        'unsupported_parameter',
-      );
-    }
-  }
-  return rest;
+    if (harmless === undefined) return true;
+    if (value === null || harmless(value)) return false;
+    throw invalidArgument(
+      field,
+      `${field} asks for something this server does not support; leave it out.`,
+      'unsupported_parameter',
+    );
+  });
+  return Object.fromEntries(rest);
 }
