@@ -5,7 +5,7 @@ import type { Delta, Load, RequestUpdate, SamplingParams, TokenLogprob, Usage } 
 import { SamplingParams as SamplingParamsMessage } from '@spotlight/proto';
 import type { EngineRequest, UpdateSink } from '@spotlight/worker/engine/api.js';
 import { EngineLoop } from '@spotlight/worker/engine/engine.js';
-import type { EngineLoopOptions } from '@spotlight/worker/engine/engine.js';
+import type { EngineLoopOptions } from '@spotlight/worker/engine/options.js';
 import { silentObserver } from '@spotlight/worker/engine/observer.js';
 import { pino } from 'pino';
 import { FakeEngine, fakeSettings } from '../fakes/engine.js';

@@ -2,7 +2,7 @@
 // the blocks back once.
 import assert from 'node:assert/strict';
 import { setImmediate, setTimeout } from 'node:timers/promises';
-import { ErrorCode, FinishReason } from '@spotlight/proto';
+import { ErrorCode, FinishReason, TailMode } from '@spotlight/proto';
 import { EngineError } from '@spotlight/cuda';
 import type { Batch, StepId } from '@spotlight/cuda';
 import type { RequestObservation } from '@spotlight/worker/engine/observer.js';
@@ -98,6 +98,23 @@ describe('the life of a request', () => {
     await harness.idle();
   });
 
+  it('cancels the requests of a stream that fails to take updates, and no other', async () => {
+    harness = new Harness();
+    const broken = {
+      calls: 0,
+      send: () => {
+        broken.calls++;
+        throw new Error('gone');
+      },
+    };
+    assert.equal(harness.engine.submit(harness.request(endless), broken), undefined);
+    const seen = harness.start({ sampling: { maxTokens: 20, ignoreEos: true } });
+    assert.equal((await seen.done).choice(0).finish, FinishReason.LENGTH);
+    await harness.idle();
+    assert.equal(broken.calls, 1);
+    assert.equal(harness.engine.health().dead, undefined);
+  });
+
   it('pauses a request without credit, keeps its blocks, and loses no token', async () => {
     const input = { promptTokens: prompt(70), sampling: { maxTokens: 30, ignoreEos: true } };
     const expected = await alone(input);
@@ -178,7 +195,7 @@ describe('the life of a request', () => {
   it('refuses spotlight where no artifact is loaded, and serves the default dense', async () => {
     harness = new Harness();
     const refused = harness.engine.submit(
-      harness.request({ attention: { backend: 'spotlight', tail: 0 } }),
+      harness.request({ attention: { backend: 'spotlight', tail: TailMode.UNSPECIFIED } }),
       harness.consumer,
     );
     assert.equal(refused?.field, 'attention.backend');

@@ -9,8 +9,14 @@ export class Client {
   /** Requests with news, in the order it arose. */
   readonly news: Request[] = [];
   updates: RequestUpdate[] = [];
+  failed = false;
 
   constructor(readonly sink: UpdateSink) {}
+}
+
+export interface SinkFailure {
+  readonly sink: UpdateSink;
+  readonly error: unknown;
 }
 
 export class Clients {
@@ -43,16 +49,23 @@ export class Clients {
     for (const client of this.#bySink.values()) yield* client.requests.values();
   }
 
-  /** Calls every sink that has updates, once. */
-  send(step: number, load: () => Load): void {
+  /** Calls every sink that has updates, once. A sink that throws is given and told nothing more. */
+  send(step: number, load: () => Load): SinkFailure[] {
+    const failures: SinkFailure[] = [];
     let current: Load | undefined;
     for (const client of this.#bySink.values()) {
-      if (client.updates.length === 0) continue;
-      const { updates } = client;
+      const { updates, sink } = client;
+      if (updates.length === 0) continue;
       client.updates = [];
       current ??= load();
-      client.sink.send(step, updates, current);
+      try {
+        if (!client.failed) sink.send(step, updates, current);
+      } catch (error) {
+        client.failed = true;
+        failures.push({ sink, error });
+      }
       this.close(client);
     }
+    return failures;
   }
 }

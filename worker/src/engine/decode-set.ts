@@ -17,6 +17,11 @@ export class DecodeSet {
     if (at !== -1) this.choices.splice(at, 1);
   }
 
+  /** Whether a request here does not wait for its client. */
+  get ready(): boolean {
+    return this.choices.some(({ request }) => !request.paused);
+  }
+
   /** Requests with a choice here. */
   get requestCount(): number {
     let count = 0;

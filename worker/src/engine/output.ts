@@ -1,10 +1,10 @@
 // R9, R10: what a drawn token becomes for its client. News is built as the wire's own messages and waits on the choice
 // until it may go: a request without credit keeps it, later tokens join it, and an error or cancel sends it at once.
 import { FinishReason } from '@spotlight/proto';
-import type { Delta, RequestUpdate, TokenLogprob, Usage } from '@spotlight/proto';
+import type { Delta, Load, RequestUpdate, TokenLogprob, Usage } from '@spotlight/proto';
 import type { Logprobs } from '@spotlight/cuda';
 import type { TokenTexts } from './api.js';
-import type { Client, Clients } from './clients.js';
+import type { Client, Clients, SinkFailure } from './clients.js';
 import type { Choice, Request } from './request.js';
 
 export class Output {
@@ -53,9 +53,9 @@ export class Output {
   }
 
   /** Turns the news of all requests that may speak into updates and gives them to the sinks. */
-  emit(step: number, load: Parameters<Clients['send']>[1]): void {
+  emit(step: number, load: () => Load): SinkFailure[] {
     for (const client of this.clients.withNews()) this.#collect(client);
-    this.clients.send(step, load);
+    return this.clients.send(step, load);
   }
 
   #collect(client: Client): void {

@@ -26,6 +26,11 @@ export class PrefillQueue {
     remove(this.filling, request);
   }
 
+  /** Whether a request here does not wait for its client. */
+  get ready(): boolean {
+    return this.waiting.some(isReady) || this.filling.some(isReady);
+  }
+
   /** Tokens not computed yet of all requests here. */
   get tokens(): number {
     let sum = 0;
@@ -33,6 +38,10 @@ export class PrefillQueue {
     for (const request of this.filling) sum += request.prompt.length - (request.filler?.computed ?? 0);
     return sum;
   }
+}
+
+function isReady(request: Request): boolean {
+  return !request.paused;
 }
 
 function insertByArrival(list: Request[], request: Request): void {

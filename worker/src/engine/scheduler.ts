@@ -74,6 +74,8 @@ export class Scheduler {
     this.#catchUp(plan);
     this.#fill(plan);
     this.#admit(plan, now);
+    // A forking prompt of one token, or found in the cache up to its last, has no row of its own: the forks run now.
+    if (plan.rows === 0 && this.#promote()) this.#decode(plan);
   }
 
   /** Running requests in order of arrival. */
@@ -84,7 +86,8 @@ export class Scheduler {
   }
 
   /** Requests whose prompt has been submitted as far as the filler goes: their choices fork and join the decode set. */
-  #promote(): void {
+  #promote(): boolean {
+    const before = this.queue.filling.length;
     for (let i = 0; i < this.queue.filling.length;) {
       const request = this.queue.filling[i];
       const filler = request?.filler;
@@ -96,6 +99,7 @@ export class Scheduler {
       this.queue.filled(request);
       this.decoding.join(request);
     }
+    return this.queue.filling.length < before;
   }
 
   #filled(request: Request, filler: Choice): boolean {
