@@ -1,6 +1,7 @@
 // Models of the hub through the real client library against the local stand-in: what is fetched, what is checked, what resumes.
 import assert from 'node:assert/strict';
-import { mkdtemp, readdir, readFile, rm } from 'node:fs/promises';
+import { createHash } from 'node:crypto';
+import { mkdir, mkdtemp, readdir, readFile, rm, symlink } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { basename, join } from 'node:path';
 import { fetchHubModel, parseHubModel } from '@spotlight/worker/models/hub.js';
@@ -98,6 +99,16 @@ describe('models of the hub', () => {
       await rm(cache, { recursive: true });
     }
     await fetchIt();
+  });
+
+  it('says that the disk is full', async () => {
+    const oid = createHash('sha256').update(WEIGHTS).digest('hex');
+    const folder = join(cache, 'hub', 'org--tiny', hub.commit);
+    await mkdir(folder, { recursive: true });
+    await symlink('/dev/full', join(folder, `model.safetensors.${oid.slice(0, 16)}.part`));
+    const error = await failure();
+    assert.equal(error.code, 'NO_SPACE');
+    assert.match(error.message, /no space left .* make room, or choose another folder by --cache/);
   });
 
   it('survives a server that ignores ranges', async () => {

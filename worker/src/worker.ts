@@ -55,8 +55,9 @@ export class Worker {
     await loop.stop();
     fleet.leave();
     await grpc.close(CLOSE_MS);
-    await native.dispose();
+    // Before the engine: what is scraped asks it.
     await watch.close();
+    await native.dispose();
     status.stop();
     log.info('stopped');
   }
