@@ -1,5 +1,5 @@
 // The api_keys table and its image in memory. All live keys are read at once and read again when older than TTL: an unknown key
-// then costs no query, so nobody can load the database by guessing, and a revocation on another replica holds within TTL.
+// then costs no query, so nobody can load the database by guessing, and a revocation on another replica holds within seconds.
 import { randomUUID } from 'node:crypto';
 import type { OnModuleDestroy } from '@nestjs/common';
 import { Inject, Injectable } from '@nestjs/common';
@@ -15,6 +15,8 @@ import type { Scope } from './scopes.js';
 import { isScope } from './scopes.js';
 
 const TTL_MS = 5_000;
+/** Up to this age keys are answered from memory while they are read anew, so that no request waits for the database. */
+const WAIT_MS = 15_000;
 /** While the database is away keys known so far stay good this long. */
 const STALE_MS = 60 * 60_000;
 const USES_FLUSH_MS = 10_000;
@@ -51,7 +53,9 @@ export class KeyStore implements OnModuleDestroy {
   async find(key: string): Promise<KeyInfo | undefined> {
     const prefix = prefixOf(key);
     if (prefix === undefined) return undefined;
-    if (Date.now() - this.#readAt > TTL_MS) await this.#refresh();
+    const age = Date.now() - this.#readAt;
+    if (age > WAIT_MS) await this.#refresh();
+    else if (age > TTL_MS) void this.#refresh();
     const found = this.#byPrefix.get(prefix);
     if (found === undefined || !sameHash(hashKey(key), found.hash)) return undefined;
     this.#uses.set(found.info.id, new Date());
@@ -59,7 +63,7 @@ export class KeyStore implements OnModuleDestroy {
     return found.info;
   }
 
-  /** The only moment the key itself is known; good on this replica at once, on others within TTL. */
+  /** The only moment the key itself is known; good on this replica at once, on others within seconds. */
   async create(name: string, scopes: readonly Scope[]): Promise<{ key: string; info: KeyInfo }> {
     const { key, prefix, hash } = makeKey();
     const id = randomUUID();

@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict';
-import { mkdtempSync, rmSync } from 'node:fs';
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
@@ -57,8 +57,18 @@ describe('EmbeddedDatabase', function () {
   it('says so when the thread cannot open the folder, and frees the lock at close', async () => {
     const startThread: StartThread = () => new Worker('throw new Error("no such engine")', { eval: true });
     const database = await EmbeddedDatabase.claim(dataDir, log, startThread);
-    await assert.rejects(database.open(), /cannot be used \(no such engine\)/);
+    await assert.rejects(database.open(), /pglite did not open \(no such engine\): it is damaged/);
     await database.close();
     await (await EmbeddedDatabase.claim(dataDir, log)).close();
+  });
+
+  it('says so when the folder is damaged', async () => {
+    const first = await EmbeddedDatabase.claim(dataDir, log);
+    await first.open();
+    await first.close();
+    writeFileSync(join(dataDir, 'pglite/global/pg_control'), 'garbage');
+    const second = await EmbeddedDatabase.claim(dataDir, log);
+    await assert.rejects(second.open(), /did not open .*Restore a copy of it, or move it away/);
+    await second.close();
   });
 });

@@ -4,7 +4,9 @@ import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { Worker } from 'node:worker_threads';
+import { ErrorCode } from '@spotlight/proto';
 import type { Log } from '../telemetry/log.js';
+import { ServiceError } from '../errors/service-error.js';
 import { dataDirError, prepareDataDir } from './data-dir.js';
 import { LockFile } from './lock-file.js';
 import type { PGliteThreadData, PGliteThreadMessage } from './pglite-thread.js';
@@ -63,13 +65,13 @@ export class EmbeddedDatabase {
     await new Promise<void>((resolve, reject) => {
       thread.once('message', (message: PGliteThreadMessage) => {
         if (message.kind === 'open') resolve();
-        else reject(dataDirError(this.dataDir, message.error));
+        else reject(openError(this.dataDir, message.error));
       });
       thread.once('error', (error) => {
-        reject(dataDirError(this.dataDir, error));
+        reject(openError(this.dataDir, error));
       });
       thread.once('exit', () => {
-        reject(dataDirError(this.dataDir, new Error('the database thread ended while it opened')));
+        reject(openError(this.dataDir, new Error('its thread ended')));
       });
     });
     thread.on('error', (error) => {
@@ -109,4 +111,14 @@ export class EmbeddedDatabase {
       });
     }, REOPEN_MS).unref();
   }
+}
+
+/** PGlite says little of why it could not open; a folder that was writable a moment ago is damaged, or its disk is full. */
+function openError(dataDir: string, error: Error): ServiceError {
+  return new ServiceError(
+    ErrorCode.FAILED_PRECONDITION,
+    `The database in ${join(dataDir, 'pglite')} did not open (${error.message}): it is damaged, of another version, or its ` +
+      'disk is full. Restore a copy of it, or move it away to begin with an empty one.',
+    { field: 'data-dir', cause: error },
+  );
 }

@@ -74,6 +74,7 @@ export class Fleet implements WorkerFleet, OnModuleDestroy {
       },
     });
     const member = new Member(hello, lease, channel);
+    this.#warnOfStrangers(hello);
     this.#members.set(member.id, member);
     this.#log(member, 'worker joined');
     this.#changed(member);
@@ -172,6 +173,18 @@ export class Fleet implements WorkerFleet, OnModuleDestroy {
       } else if (again) {
         this.registry.seen(member.snapshot(), member.hello.description.version, member.state);
       }
+    }
+  }
+
+  /** One name for two models is a mistake of set-up, though not one to lose a worker for: answers would differ by chance. */
+  #warnOfStrangers({ workerId, model }: CheckedHello): void {
+    for (const { hello } of this.#members.values()) {
+      if (hello.model.id !== model.id || hello.model.fingerprint === model.fingerprint) continue;
+      this.log.warn(
+        { model: model.id, workers: [hello.workerId, workerId] },
+        'two workers serve different models under one name; give them two names',
+      );
+      return;
     }
   }
 
