@@ -20,11 +20,17 @@ const REQUESTS = [1, 16, 64, 256];
 const STEP_MS = 2;
 
 async function* run({ args, log }: BenchOptions): AsyncIterable<BenchLine> {
-  const { values } = parseArgs({ args: [...args], options: { steps: { type: 'string', default: '1500' } } });
+  const { values } = parseArgs({
+    args: [...args],
+    options: {
+      steps: { type: 'string', default: '1500' },
+      requests: { type: 'string', multiple: true, default: REQUESTS.map(String) },
+    },
+  });
   const steps = Number(values.steps);
   log('floor: a bare gRPC stream');
   const floor = await measure('floor', 1, steps);
-  for (const requests of REQUESTS) {
+  for (const requests of values.requests.map(Number)) {
     log(`${requests} requests, ${steps} steps`);
     const { activeMs, cpuMs, perStep } = await measure('worker', requests, steps);
     const line = { bench: 'scheduler', case: `${requests} requests` };
@@ -46,7 +52,10 @@ async function* run({ args, log }: BenchOptions): AsyncIterable<BenchLine> {
 export const bench: Bench = {
   name: 'scheduler',
   summary: 'host time a decode step at 1, 16, 64 and 256 requests, the native step stubbed',
-  flags: ['--steps N    steps measured a case, default 1500'],
+  flags: [
+    '--steps N      steps measured a case, default 1500',
+    '--requests N   a case, may be repeated; default 1, 16, 64 and 256',
+  ],
   run,
 };
 

@@ -113,7 +113,9 @@ describe('two steps in flight', () => {
   });
 });
 
-describe('n > 1', () => {
+describe('n > 1', function () {
+  this.timeout(30_000);
+
   it('computes the prompt once and shares its full blocks', async () => {
     const [harness, native] = record();
     const seen = harness.start({

@@ -26,7 +26,9 @@ const STOPS = [
   'ba b',
 ];
 
-describe('stop rules against a search of the whole text', () => {
+describe('stop rules against a search of the whole text', function () {
+  this.timeout(60_000);
+
   it('agree on text, end and reason for 5,000 random choices', () => {
     const texts = new FakeTexts(VOCAB, [3, 40]);
     const ends = { string: 0, token: 0, length: 0 };
