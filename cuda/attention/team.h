@@ -1,10 +1,11 @@
 // The threads that run one custom op together: who I am, how many we are, where we meet, and
 // scratch. The barrier spins: a step's threads are all running (the pool polls), and a sleep would
-// cost more than a layer. After some tens of microseconds it yields instead, so that a partner on
-// the same core gets to run; sooner, a busy machine would take the core for a whole time slice.
+// cost more than a layer. A wait of some tens of microseconds means that a partner has lost its
+// core: then it yields, and at last naps, since an idle core is what brings the partner over.
 #pragma once
 
 #include <sched.h>
+#include <time.h>
 
 #include <atomic>
 #include <cstddef>
@@ -27,18 +28,21 @@ class SpinBarrier {
       return;
     }
     for (int32_t spins = 0; generation_.load(std::memory_order_acquire) == generation; spins++) {
-      if (spins >= kSpinsBeforeYield) {
-        sched_yield();
-        continue;
-      }
+      if (spins < kPauses) {
 #if defined(__x86_64__)
-      _mm_pause();
+        _mm_pause();
 #endif
+      } else if (spins < kPauses + kYields) {
+        sched_yield();
+      } else {
+        const timespec nap = {0, 20000};
+        nanosleep(&nap, nullptr);
+      }
     }
   }
 
  private:
-  static constexpr int32_t kSpinsBeforeYield = 1000;
+  static constexpr int32_t kPauses = 1000, kYields = 500;
   alignas(64) std::atomic<int32_t> arrived_{0};
   alignas(64) std::atomic<uint32_t> generation_{0};
 };

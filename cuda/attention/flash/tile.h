@@ -21,9 +21,9 @@ struct TileOp {
   float* scratch;  // tile_scratch(tokens * group, dim) floats, 64-byte aligned
 };
 
-// Rows are padded to a multiple of the register tile (at most 6).
+// Rows are padded to a multiple of the register tile, which has at most 6.
 constexpr int64_t tile_scratch(int32_t rows, int32_t dim) {
-  const int64_t padded = (rows + 5) / 6 * 6;
+  const int64_t padded = rows + 5;
   return padded * (2 * dim + 2) + 2 * 64 * dim + 6 * 64 + 64;
 }
 
