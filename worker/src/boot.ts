@@ -141,7 +141,7 @@ function logEngine({ info }: Engine, model: ResolvedModel, log: Logger): void {
 }
 
 async function openTokenizer(model: ResolvedModel, engine: Engine): Promise<Tokenizer> {
-  const { vocabSize, eosTokenIds } = engine.info.model;
+  const { vocabSize, eosTokenIds, maxModelLen } = engine.info.model;
   const metadata = engine.tokenizerMetadata();
   const definition =
     model.tokenizerFolder !== undefined
@@ -149,7 +149,7 @@ async function openTokenizer(model: ResolvedModel, engine: Engine): Promise<Toke
       : metadata !== undefined
         ? definitionFromGguf(metadata, model.origin)
         : dummyDefinition(vocabSize, model.origin);
-  return Tokenizer.create(definition, eosTokenIds);
+  return Tokenizer.create(definition, eosTokenIds, maxModelLen);
 }
 
 async function loadArtifact(

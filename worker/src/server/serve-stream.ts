@@ -168,7 +168,7 @@ export class ServeStream implements UpdateSink {
   }
 
   private encodingError(requestId: string, error: unknown): WireError {
-    if (error instanceof PromptError) return refusal(ErrorCode.INVALID_ARGUMENT, error.message, error.field);
+    if (error instanceof PromptError) return refusal(error.code, error.message, error.field);
     this.log.error({ err: error, requestId }, 'encoding failed');
     return refusal(ErrorCode.INTERNAL, 'the worker failed to encode the prompt; see its log', 'prompt');
   }

@@ -53,6 +53,13 @@ export class ByteTable {
     return this.starts.length - 1;
   }
 
+  /** Bytes of the longest token. */
+  get longest(): number {
+    let longest = 0;
+    for (let id = 0; id < this.size; id++) longest = Math.max(longest, this.bytes(id).length);
+    return longest;
+  }
+
   /** The token's bytes; none for an id outside the vocabulary, which a padded logit row can yield. */
   bytes(id: number): Uint8Array {
     const start = this.starts[id];

@@ -3,7 +3,9 @@ import assert from 'node:assert/strict';
 import { mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { ErrorCode } from '@spotlight/proto';
 import type { TokenizerDefinition } from './definition.js';
+import type { PromptError } from './errors.js';
 import { TokenizerError } from './errors.js';
 import { definitionFromFolder } from './from-folder.js';
 import { definitionFromGguf } from './from-gguf.js';
@@ -84,6 +86,16 @@ describe('byte-level tokenizer from GGUF metadata', () => {
       const tokenizer = await byteLevel({ pre });
       assert.equal(textOf(tokenizer, await tokenizer.encode(text, { addSpecialTokens: false })), text, pre);
     }
+  });
+
+  it('refuses a text that cannot fit the context before encoding it, with the limit', async () => {
+    const tokenizer = await Tokenizer.create(definitionFromGguf(byteLevelMetadata(), 'test.gguf'), [], 100);
+    // The longest token has 7 bytes.
+    assert.equal((await tokenizer.encode('a'.repeat(2800))).length, 2800);
+    await assert.rejects(tokenizer.encode('a'.repeat(2801)), (error: PromptError) => {
+      assert.equal(error.code, ErrorCode.PROMPT_TOO_LONG);
+      return /2801 characters, far more than the 100 tokens/.test(error.message);
+    });
   });
 
   it('refuses what it does not know, by name', () => {
