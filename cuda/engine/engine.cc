@@ -77,7 +77,8 @@ EngineOptions resolved(EngineOptions options, const ModelConfig& config) {
 
 }  // namespace
 
-Engine::Engine(const EngineOptions& options) : file_(open_model(options.model)) {
+Engine::Engine(const EngineOptions& options, const MakeDevice& make_device)
+    : file_(open_model(options.model)) {
   const ModelConfig& config = file_->config();
   validate(config);
   options_ = resolved(options, config);
@@ -90,7 +91,7 @@ Engine::Engine(const EngineOptions& options) : file_(open_model(options.model)) 
   device.code_bits = options_.code_bits;
   device.max_tokens = options_.max_batch_tokens;
   device.counters = &counters_;
-  device_ = make_cpu_device(device);
+  device_ = make_device(device);
   model_ = std::make_unique<Transformer>(*file_, *device_);
   slots_ = std::make_unique<Slots>(*device_, options_.blocks);
   LedgerLimits limits;

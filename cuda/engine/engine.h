@@ -40,10 +40,11 @@ using CommandDone = std::function<void(std::exception_ptr error)>;
 
 class Engine {
  public:
+  using MakeDevice = std::function<std::unique_ptr<Device>(const DeviceOptions&)>;
   // Opens the model, takes its weights, makes the block pool and starts the thread; takes seconds
   // for a large model. Throws any of the loader's errors, INVALID_ARGUMENT naming the option,
   // OUT_OF_MEMORY.
-  explicit Engine(const EngineOptions& options);
+  explicit Engine(const EngineOptions& options, const MakeDevice& make_device = make_cpu_device);
   // Finishes the steps submitted, then stops the thread.
   ~Engine();
   Engine(const Engine&) = delete;
