@@ -20,7 +20,7 @@ export interface FindOptions {
   readonly folder?: string;
 }
 
-export const SHIPPED_ARTIFACTS = fileURLToPath(new URL('../../artifacts', import.meta.url));
+const SHIPPED_ARTIFACTS = fileURLToPath(new URL('../../artifacts', import.meta.url));
 
 /** [async] A given path is not looked into here: loading it says what is wrong with it. Throws for a broken shipped file. */
 export async function findArtifact(options: FindOptions): Promise<ArtifactChoice> {

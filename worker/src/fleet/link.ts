@@ -33,10 +33,6 @@ export class ControlPlaneLink {
 
   constructor(private readonly options: LinkOptions) {}
 
-  get connected(): boolean {
-    return this.wasHeld;
-  }
-
   open(): void {
     if (this.left) return;
     this.openedAt = performance.now();

@@ -47,11 +47,6 @@ export class Tokenizer implements TokenTexts {
     );
   }
 
-  /** Number of ids that have text. */
-  get size(): number {
-    return this.table.size;
-  }
-
   /** [async] Ids of a text; bos and eos are added where the model wants them, unless told not to. @throws PromptError */
   async encode(text: string, options: { readonly addSpecialTokens?: boolean } = {}): Promise<number[]> {
     return this.encoder.encode(this.fitting(text), options.addSpecialTokens ?? true);
@@ -65,9 +60,12 @@ export class Tokenizer implements TokenTexts {
     return this.encoder.encode(this.fitting(this.chat.render(chat)), options.addSpecialTokens ?? false);
   }
 
-  /** The text a chat becomes. @throws PromptError */
-  renderChat(chat: ChatPrompt): string {
-    return this.chat.render(chat);
+  bytes(tokenId: number): Uint8Array {
+    return this.table.bytes(tokenId);
+  }
+
+  openStream(options: { readonly skipSpecial?: boolean } = {}): TextStream {
+    return this.detokenizer.openStream(options.skipSpecial ?? true);
   }
 
   /** A text far beyond the context would keep every core busy for seconds, only to be refused after. */
@@ -78,13 +76,5 @@ export class Tokenizer implements TokenTexts {
       `prompt has ${text.length} characters, far more than the ${this.maxModelLen} tokens of the model's context hold`,
       ErrorCode.PROMPT_TOO_LONG,
     );
-  }
-
-  bytes(tokenId: number): Uint8Array {
-    return this.table.bytes(tokenId);
-  }
-
-  openStream(options: { readonly skipSpecial?: boolean } = {}): TextStream {
-    return this.detokenizer.openStream(options.skipSpecial ?? true);
   }
 }
