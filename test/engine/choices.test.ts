@@ -3,46 +3,23 @@
 import assert from 'node:assert/strict';
 import { setTimeout } from 'node:timers/promises';
 import { LAST_SAMPLE } from '@spotlight/cuda';
-import type { Batch, BatchRow, StepId } from '@spotlight/cuda';
+import type { BatchRow } from '@spotlight/cuda';
 import { FinishReason, TailMode } from '@spotlight/proto';
 import { FakeEngine } from '../fakes/engine.js';
 import { Harness, alone } from './harness.js';
+import { record } from './recording.js';
 import { reference } from './reference.js';
 
 const prompt = (length: number, salt = 0): number[] =>
   Array.from({ length }, (_, i) => 1 + ((i * 7 + salt) % 200));
 const FAKE = { artifacts: ['aa'], eosTokenIds: [] };
 
-/** Remembers every batch. */
-class RecordingEngine extends FakeEngine {
-  readonly batches: Batch[] = [];
-
-  override submit(batch: Batch): StepId {
-    const step = super.submit(batch);
-    this.batches.push(batch);
-    return step;
-  }
-
-  get rows(): BatchRow[] {
-    return this.batches.flatMap((batch) => batch.rows);
-  }
-}
-
-function record(
-  fake: ConstructorParameters<typeof FakeEngine>[0] = {},
-  options = {},
-): [Harness, RecordingEngine] {
-  const harness = new Harness({ ...FAKE, ...fake }, options, RecordingEngine);
-  assert(harness.native instanceof RecordingEngine);
-  return [harness, harness.native];
-}
-
 const spans = (rows: readonly BatchRow[]): [number, number, string, boolean][] =>
   rows.map(({ position, tokens, phase, sample }) => [position, tokens.length, phase, sample]);
 
 describe('the phase of a token', () => {
   it('is prompt for the prompt and generated for what is drawn', async () => {
-    const [harness, native] = record({ maxBatchTokens: 32 });
+    const [harness, native] = record({ ...FAKE, maxBatchTokens: 32 });
     await harness.start({ promptTokens: prompt(70), sampling: { maxTokens: 3 } }).done;
     assert.deepEqual(spans(native.rows).slice(0, 5), [
       [0, 32, 'prompt', false],
@@ -55,7 +32,7 @@ describe('the phase of a token', () => {
   });
 
   it('is prompt for the one token a prefix hit leaves', async () => {
-    const [harness, native] = record();
+    const [harness, native] = record(FAKE);
     await harness.start({ promptTokens: prompt(65), sampling: { maxTokens: 1 } }).done;
     await harness.start({ promptTokens: prompt(65), sampling: { maxTokens: 1 } }).done;
     assert.deepEqual(spans(native.rows).at(-1), [64, 1, 'prompt', true]);
@@ -63,7 +40,7 @@ describe('the phase of a token', () => {
   });
 
   it('is generated for the prompt beyond dense_prefix_tokens', async () => {
-    const [harness, native] = record();
+    const [harness, native] = record(FAKE);
     const attention = { densePrefixTokens: 20, tail: TailMode.UNSPECIFIED };
     await harness.start({ promptTokens: prompt(30), attention, sampling: { maxTokens: 1 } }).done;
     assert.deepEqual(spans(native.rows).slice(0, 2), [
@@ -74,7 +51,7 @@ describe('the phase of a token', () => {
   });
 
   it('is kept by tokens that run again after a preemption', async () => {
-    const [harness, native] = record({ blocks: 4 });
+    const [harness, native] = record({ ...FAKE, blocks: 4 });
     const input = { sampling: { maxTokens: 100, ignoreEos: true } };
     const seen = [
       harness.start({ ...input, promptTokens: prompt(60) }),
@@ -91,7 +68,7 @@ describe('the phase of a token', () => {
 
 describe('two steps in flight', () => {
   it('feeds the last sample without knowing it, and drops one token after a stop', async () => {
-    const [harness, native] = record();
+    const [harness, native] = record(FAKE);
     const { choices } = await harness.start({
       sampling: { maxTokens: 50, logitBias: { 9: 100 }, stopTokenIds: [9] },
     }).done;
@@ -105,7 +82,7 @@ describe('two steps in flight', () => {
   });
 
   it('draws no token beyond max_tokens', async () => {
-    const [harness, native] = record();
+    const [harness, native] = record(FAKE);
     await harness.start({ sampling: { maxTokens: 5 } }).done;
     await harness.idle();
     assert.equal(native.rows.filter(({ sample }) => sample).length, 5);
@@ -117,7 +94,7 @@ describe('n > 1', function () {
   this.timeout(30_000);
 
   it('computes the prompt once and shares its full blocks', async () => {
-    const [harness, native] = record();
+    const [harness, native] = record(FAKE);
     const seen = harness.start({
       promptTokens: prompt(200),
       sampling: { n: 4, maxTokens: 400, ignoreEos: true },
@@ -137,7 +114,7 @@ describe('n > 1', function () {
   });
 
   it('copies nothing where the last prompt token opens a block', async () => {
-    const [harness, native] = record();
+    const [harness, native] = record(FAKE);
     await harness.start({ promptTokens: prompt(129), sampling: { n: 3, maxTokens: 2 } }).done;
     assert.equal(native.batches.flatMap(({ copies = [] }) => copies).length, 0);
     await harness.stop();
@@ -247,7 +224,7 @@ describe('echo', () => {
   });
 
   it('scores a prompt without drawing for max_tokens 0', async () => {
-    const [harness, native] = record();
+    const [harness, native] = record(FAKE);
     const { choices, usage } = await harness.start({
       promptTokens: prompt(10),
       sampling: { maxTokens: 0, logprobs: 0, echo: true },

@@ -8,7 +8,7 @@ import type {
   SamplingParams,
 } from '@spotlight/proto';
 
-/** A request as the engine takes it: encoded, validated (validate.ts), every default filled. */
+/** A request as the engine takes it: its prompt encoded, all else as it came; submit() checks it and fills every default. */
 export interface EngineRequest {
   readonly requestId: string;
   /** At least one token; at most maxModelLen - 1. */
