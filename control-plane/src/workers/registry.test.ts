@@ -69,10 +69,30 @@ describe('Registry', function () {
 
   it('knows after a restart which models were here', async () => {
     const restarted = new Registry(database.storage, log);
-    // Answered after the load that the constructor began, since the database answers in turn.
-    await restarted.workers();
+    await restarted.loaded;
     assert.ok(restarted.model('m'));
     assert.equal(restarted.model('never'), undefined);
+  });
+
+  it('forgets at its start who has not been seen for a week, unless drained', async () => {
+    const row = (id: string, ageDays: number, drain: boolean): typeof workers.$inferInsert => ({
+      id,
+      drain,
+      address: 'h:1',
+      modelId: 'm',
+      modelFingerprint: 'f',
+      device: 'cpu',
+      version: '1',
+      state: 'lost',
+      lastSeen: new Date(Date.now() - ageDays * 86_400_000),
+    });
+    await database.storage.query((db) =>
+      db.insert(workers).values([row('old', 8, false), row('drained', 8, true), row('recent', 6, false)]),
+    );
+    await new Registry(database.storage, log).loaded;
+    const ids = (await registry.workers()).map(({ id }) => id);
+    assert.ok(!ids.includes('old'));
+    assert.ok(ids.includes('drained') && ids.includes('recent'));
   });
 
   it('writes many news of one worker as one row, in one transaction', async () => {

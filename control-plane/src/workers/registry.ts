@@ -2,7 +2,7 @@
 // flushed once a second in one statement a table, so neither a join nor a token ever waits for a row.
 import { Inject, Injectable } from '@nestjs/common';
 import type { OnModuleDestroy } from '@nestjs/common';
-import { desc, max, min, sql } from 'drizzle-orm';
+import { and, desc, eq, lt, max, min, sql } from 'drizzle-orm';
 import type { Log } from '../telemetry/log.js';
 import { LOG } from '../telemetry/log.js';
 import { models, workers } from '../storage/schema.js';
@@ -10,6 +10,8 @@ import { Storage } from '../storage/storage.js';
 import type { WorkerSnapshot } from './api.js';
 
 const FLUSH_MS = 1_000;
+/** A worker not seen for so long, and not drained on purpose, is nobody's concern any more. */
+const FORGET_MS = 7 * 24 * 3_600_000;
 
 export interface ModelSeen {
   readonly firstSeen: Date;
@@ -24,6 +26,8 @@ export class Registry implements OnModuleDestroy {
   readonly #models = new Map<string, ModelSeen>();
   readonly #dirtyModels = new Map<string, typeof models.$inferInsert>();
   readonly #dirtyWorkers = new Map<string, typeof workers.$inferInsert>();
+  /** Resolves when what earlier starts knew is known here, or could not be read; never rejects. */
+  readonly loaded: Promise<void>;
   #timer: NodeJS.Timeout | undefined;
   #flushing: Promise<void> = Promise.resolve();
 
@@ -31,7 +35,7 @@ export class Registry implements OnModuleDestroy {
     @Inject(Storage) private readonly storage: Pick<Storage, 'query' | 'transaction'>,
     @Inject(LOG) private readonly log: Log,
   ) {
-    void this.#loadModels();
+    this.loaded = this.#load();
   }
 
   /** A worker joined, changed its state or left: `state` is its own report, or `lost`. */
@@ -46,6 +50,7 @@ export class Registry implements OnModuleDestroy {
       device: worker.device,
       version,
       state,
+      firstSeen: this.#dirtyWorkers.get(worker.workerId)?.firstSeen ?? now,
       lastSeen: now,
     });
     const { architecture, layers, queryHeads, kvHeads, headDim, vocabSize, maxModelLen } = model;
@@ -130,8 +135,14 @@ export class Registry implements OnModuleDestroy {
     }
   }
 
-  async #loadModels(): Promise<void> {
+  async #load(): Promise<void> {
     try {
+      // Workers are often named after a port or a pod, so a busy cluster would leave rows for ever.
+      await this.storage.query((db) =>
+        db
+          .delete(workers)
+          .where(and(eq(workers.drain, false), lt(workers.lastSeen, new Date(Date.now() - FORGET_MS)))),
+      );
       const rows = await this.storage.query((db) =>
         db
           .select({ id: models.id, firstSeen: min(models.firstSeen), lastSeen: max(models.lastSeen) })
