@@ -10,4 +10,8 @@ namespace spotlight {
 // covers the context).
 int32_t dense_until(const LayerPolicy& policy);
 
+// Throws MODEL_UNSUPPORTED for a shape the kernels do not take, ARTIFACT_MISMATCH for codes wider
+// than the plane.
+void check_context(const AttentionContext& context);
+
 }  // namespace spotlight

@@ -3,6 +3,7 @@
 #include "attention/counters.h"
 #include "attention/dense/dense_attention.h"
 #include "attention/dense/store/append.h"
+#include "attention/policy.h"
 
 namespace spotlight {
 namespace {
@@ -11,6 +12,7 @@ class DenseBackend : public Backend {
  public:
   const char* name() const override { return "dense"; }
   size_t thread_scratch(const AttentionContext& context, int32_t) const override {
+    check_context(context);
     return DenseAttention::thread_scratch(context);
   }
   size_t team_scratch(const AttentionContext& context, int32_t, int32_t) const override {

@@ -9,6 +9,7 @@
 namespace spotlight {
 
 inline constexpr int kRowsChunk = 64;
+inline constexpr int kMostGroup = 64;  // query heads a KV head
 
 struct RowsOp {
   const float* q;      // [group, dim], scaled

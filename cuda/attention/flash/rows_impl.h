@@ -32,7 +32,7 @@ inline void logits(const RowsOp& op, int32_t head0, float* out) {
       for (int h = 0; h < Heads; h++) store(part + (h * kWidth + i) * kWidth, dot[h]);
       for (int32_t j = 0; j < dim; j += 32) __builtin_prefetch(v + j);
     }
-    // Lanes past n hold sums of an earlier tile or of nothing; mask_tail() below discards them.
+    // Lanes past n hold sums of an earlier tile or of nothing; the softmax below discards them.
     for (int h = 0; h < Heads; h++)
       store(out + (head0 + h) * kRowsChunk + i0, sum_rows(part + h * kWidth * kWidth));
   }
@@ -70,7 +70,7 @@ inline void values(const RowsOp& op, int32_t head0, const float* p, const float*
 
 inline void attend_rows_impl(const RowsOp& op) {
   float* p = op.scratch;  // [group, kRowsChunk]
-  float scale[kHeadTile * 16];
+  float scale[kMostGroup];
   for (int32_t h = 0; h < op.group; h += kHeadTile) {
     switch (op.group - h) {
       case 1:

@@ -104,7 +104,8 @@ inline void attend_tile_impl(const TileOp& op) {
     const int32_t filled = last + 1 - block * kKeys;
     for (int32_t i = filled; i < kKeys; i++)
       for (int32_t j = 0; j < dim; j += kWidth) store(v + i * dim + j, zero());
-    // The next block comes from memory while this one is computed, a share with every strip of rows.
+    // The next block comes from memory while this one is computed, a share with every strip of
+    // rows.
     const bool more = (block + 1) * kKeys <= last;
     const int64_t next = more ? op.block_table[block + 1] * op.block_stride : 0;
     const int32_t elements = more ? kKeys * dim : 0, strips = (padded - first_row) / kTileRows;

@@ -7,6 +7,7 @@
 #include "attention/dense/dense_attention.h"
 #include "attention/dense/store/append.h"
 #include "attention/kernels.h"
+#include "attention/policy.h"
 #include "attention/spotlight/encode/encoder.h"
 #include "attention/spotlight/sparse_attention.h"
 
@@ -55,6 +56,7 @@ class SpotlightBackend : public Backend {
   const char* name() const override { return "spotlight"; }
 
   size_t thread_scratch(const AttentionContext& context, int32_t max_context) const override {
+    check_context(context);
     Carver append(nullptr);
     append.take<float>(static_cast<size_t>(kBlockSize) * context.arena->head_dim);
     int32_t encode = 0;

@@ -312,5 +312,20 @@ TEST(names_are_checked) {
   CHECK_THROWS(make_encoder(artifact, 1), kArtifactMismatch, "multiple of 32");
 }
 
+TEST(shapes_are_checked_before_any_kernel_runs) {
+  Shape shape;
+  TestWorld world(shape);
+  const auto wide = make_encoder(world.artifact("linear-asym", 256), 1);
+  world.context.encoders[1] = wide.get();
+  const auto backend = make_backend("spotlight");
+  CHECK_THROWS(backend->thread_scratch(world.context, 100), kArtifactMismatch, "256 bits");
+  world.context.encoders[1] = nullptr;
+  world.context.query_heads = 65 * shape.kv_heads;
+  CHECK_THROWS(backend->thread_scratch(world.context, 100), kModelUnsupported, "query heads");
+  world.context.query_heads = shape.query_heads();
+  world.arena.head_dim = 72;
+  CHECK_THROWS(make_backend("dense")->thread_scratch(world.context, 100), kModelUnsupported, "72");
+}
+
 }  // namespace
 }  // namespace spotlight
