@@ -11,10 +11,14 @@ const cmakeJs = createRequire(import.meta.url).resolve('cmake-js/bin/cmake-js');
 
 function build(out, definitions = []) {
   const args = [cmakeJs, 'build', '--out', out, '--parallel', String(availableParallelism())];
-  const result = spawnSync(process.execPath, [...args, ...definitions.map((definition) => `--CD${definition}`)], {
-    cwd: room,
-    stdio: 'inherit',
-  });
+  const result = spawnSync(
+    process.execPath,
+    [...args, ...definitions.map((definition) => `--CD${definition}`)],
+    {
+      cwd: room,
+      stdio: 'inherit',
+    },
+  );
   if (result.status !== 0) process.exit(result.status ?? 1);
 }
 

@@ -30,7 +30,16 @@ function fetchInto(target, scratch) {
   if (digest !== SHA512) throw new Error(`${PACKAGE}@${VERSION} has SHA-512 ${digest}, expected ${SHA512}`);
   run('tar', ['-xzf', tarball, 'package/llama/gitRelease.bundle']);
   run('git', ['clone', '--quiet', '--bare', 'package/llama/gitRelease.bundle', 'llama.git']);
-  run('git', ['-C', 'llama.git', 'archive', '--format=tar', '--output=../ggml.tar', 'HEAD', 'ggml', 'vendor/nlohmann']);
+  run('git', [
+    '-C',
+    'llama.git',
+    'archive',
+    '--format=tar',
+    '--output=../ggml.tar',
+    'HEAD',
+    'ggml',
+    'vendor/nlohmann',
+  ]);
   run('tar', ['-xf', 'ggml.tar']);
   // The released tree leaves it out, and ggml's CMake configures it.
   writeFileSync(join(scratch, 'ggml', 'ggml.pc.in'), '');
