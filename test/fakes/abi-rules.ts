@@ -81,6 +81,11 @@ function checkRow(
     wrong(`${where}.nextToken without promptLogprobs`);
   const appended = row.appendBlocks ?? [];
   checkBlocks(engine, appended, sequence.table, `${where}.appendBlocks`);
+  for (const block of appended) {
+    // Stricter than the native engine: the design frees a block when the steps in flight that know it have retired.
+    if ((engine.inFlight[block] ?? 0) > 0)
+      wrong(`${where}.appendBlocks: block ${block} is known to a step in flight`);
+  }
   const table = [...sequence.table, ...appended];
   if (table.length * BLOCK_SIZE < end)
     wrong(`${where} needs ${Math.ceil(end / BLOCK_SIZE)} blocks, has ${table.length}`);

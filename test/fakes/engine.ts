@@ -57,9 +57,8 @@ export interface FakeSequence {
 }
 
 interface Step {
-  readonly id: StepId;
-  readonly batch: Batch;
-  readonly sequences: readonly FakeSequence[];
+  /** Blocks of its rows' tables. */
+  readonly written: readonly number[];
   readonly done: Promise<StepResult>;
 }
 
@@ -79,6 +78,8 @@ export class FakeEngine implements Engine {
   readonly artifacts: (ArtifactInfo | undefined)[];
   /** Open sequences' tables that hold each block. */
   readonly tables: Int32Array;
+  /** Rows in flight whose tables hold each block. */
+  readonly inFlight: Int32Array;
   readonly sequences = new Map<SequenceId, FakeSequence>();
   readonly #settings: AttentionSettings;
   readonly #store: KvStore;
@@ -96,6 +97,7 @@ export class FakeEngine implements Engine {
     const blocks = options.blocks ?? 64;
     this.#store = new KvStore(blocks);
     this.tables = new Int32Array(blocks);
+    this.inFlight = new Int32Array(blocks);
     this.info = fakeInfo(options, blocks);
     this.artifacts = [0, 1].map((slot) => fakeArtifact(options.artifacts?.[slot], this.info));
   }
@@ -105,7 +107,7 @@ export class FakeEngine implements Engine {
     if (this.options.lean !== true) checkSequence(this, options);
     const id = ++this.#opened as SequenceId;
     const table = [...(options.blocks ?? [])];
-    for (const block of table) this.#count(block, 1);
+    for (const block of table) count(this.tables, block, 1);
     const seen = [
       ...(options.promptTokens ?? []),
       ...Array.from(options.generatedTokens ?? [], (token) => token + 1e6),
@@ -133,7 +135,9 @@ export class FakeEngine implements Engine {
     const done = this.#tail.then(() => this.#run(id, batch, sequences));
     done.catch(() => undefined);
     this.#tail = done.catch(() => undefined);
-    this.#queue.push({ id, batch, sequences, done });
+    const written = this.options.lean === true ? [] : sequences.flatMap(({ table }) => table);
+    for (const block of written) count(this.inFlight, block, 1);
+    this.#queue.push({ written, done });
     return id;
   }
 
@@ -145,6 +149,7 @@ export class FakeEngine implements Engine {
       return await step.done;
     } finally {
       this.#queue.shift();
+      for (const block of step.written) count(this.inFlight, block, -1);
     }
   }
 
@@ -200,7 +205,7 @@ export class FakeEngine implements Engine {
     if (sequence === undefined) throw new EngineError('INTERNAL', 'a checked row lost its sequence');
     for (const block of row.appendBlocks ?? []) {
       sequence.table.push(block);
-      this.#count(block, 1);
+      count(this.tables, block, 1);
     }
     sequence.next = row.position + row.tokens.length;
     sequence.draws ||= row.sample;
@@ -208,12 +213,8 @@ export class FakeEngine implements Engine {
   }
 
   #close(id: SequenceId): void {
-    for (const block of this.sequences.get(id)?.table ?? []) this.#count(block, -1);
+    for (const block of this.sequences.get(id)?.table ?? []) count(this.tables, block, -1);
     this.sequences.delete(id);
-  }
-
-  #count(block: number, change: number): void {
-    this.tables[block] = (this.tables[block] ?? 0) + change;
   }
 
   // ---- running: what a device does ----------------------------------------------------------------------------------
@@ -330,6 +331,10 @@ export class FakeEngine implements Engine {
         throw new EngineError('INVALID_ARGUMENT', `slot ${slot} is pinned by open sequences`);
     }
   }
+}
+
+function count(counts: Int32Array, block: number, change: number): void {
+  counts[block] = (counts[block] ?? 0) + change;
 }
 
 function forced(bias: ReadonlyMap<number, number> | undefined): number | undefined {
