@@ -13,11 +13,17 @@ namespace {
 
 constexpr int kHeadTile = 4;
 
-template <int Heads>
-inline void logits(const RowsOp& op, int32_t head0, float* out) {
-  const int32_t dim = op.dim;
+// Logits of all rows for Heads query heads from head0 on. With Vectors > 0 the dim is Vectors *
+// kWidth and the queries stay in registers.
+template <int Heads, int Vectors>
+inline void logits_of(const RowsOp& op, int32_t head0, float* out) {
+  const int32_t dim = Vectors > 0 ? Vectors * kWidth : op.dim;
   const float* q = op.q + head0 * dim;
   float* part = op.scratch + kRowsChunk * op.group;
+  vf query[Heads][Vectors > 0 ? Vectors : 1];
+  if constexpr (Vectors > 0)
+    for (int h = 0; h < Heads; h++)
+      for (int x = 0; x < Vectors; x++) query[h][x] = load(q + h * dim + x * kWidth);
   for (int32_t i0 = 0; i0 < op.count; i0 += kWidth) {
     const int32_t n = op.count - i0 < kWidth ? op.count - i0 : kWidth;
     for (int32_t i = 0; i < n; i++) {
@@ -25,9 +31,16 @@ inline void logits(const RowsOp& op, int32_t head0, float* out) {
       const uint16_t* v = op.v + static_cast<size_t>(op.rows[i0 + i]) * dim;
       vf dot[Heads];
       for (int h = 0; h < Heads; h++) dot[h] = zero();
-      for (int32_t j = 0; j < dim; j += kWidth) {
-        const vf x = load_half(k + j);
-        for (int h = 0; h < Heads; h++) dot[h] = fmadd(load(q + h * dim + j), x, dot[h]);
+      if constexpr (Vectors > 0) {
+        for (int j = 0; j < Vectors; j++) {
+          const vf x = load_half(k + j * kWidth);
+          for (int h = 0; h < Heads; h++) dot[h] = fmadd(query[h][j], x, dot[h]);
+        }
+      } else {
+        for (int32_t j = 0; j < dim; j += kWidth) {
+          const vf x = load_half(k + j);
+          for (int h = 0; h < Heads; h++) dot[h] = fmadd(load(q + h * dim + j), x, dot[h]);
+        }
       }
       for (int h = 0; h < Heads; h++) store(part + (h * kWidth + i) * kWidth, dot[h]);
       for (int32_t j = 0; j < dim; j += 32) __builtin_prefetch(v + j);
@@ -36,6 +49,14 @@ inline void logits(const RowsOp& op, int32_t head0, float* out) {
     for (int h = 0; h < Heads; h++)
       store(out + (head0 + h) * kRowsChunk + i0, sum_rows(part + h * kWidth * kWidth));
   }
+}
+
+template <int Heads>
+inline void logits(const RowsOp& op, int32_t head0, float* out) {
+  if (kQueryVectors > 0 && op.dim == kQueryVectors * kWidth)
+    logits_of<Heads, kQueryVectors>(op, head0, out);
+  else
+    logits_of<Heads, 0>(op, head0, out);
 }
 
 template <int Heads, int Vectors>

@@ -13,6 +13,7 @@ constexpr int kWidth = 8;
 constexpr int kTileRows = 6;
 constexpr int kTileVectors = 2;
 constexpr int kRowVectors = 2;
+constexpr int kQueryVectors = 0;
 
 inline vf load(const float* p) { return _mm256_loadu_ps(p); }
 inline void store(float* p, vf v) { _mm256_storeu_ps(p, v); }

@@ -16,6 +16,7 @@ constexpr int kWidth = 16;
 constexpr int kTileRows = 6;
 constexpr int kTileVectors = 4;
 constexpr int kRowVectors = 4;
+constexpr int kQueryVectors = 4;
 
 inline vf load(const float* p) { return _mm512_loadu_ps(p); }
 inline void store(float* p, vf v) { _mm512_storeu_ps(p, v); }

@@ -20,6 +20,9 @@ constexpr int kTileRows = 4;
 constexpr int kTileVectors = 2;
 // Vectors of the output that attention over rows keeps in registers at a time.
 constexpr int kRowVectors = 2;
+// Vectors of each query head kept in registers over all rows, for a dim of just so many; 0: too few
+// registers.
+constexpr int kQueryVectors = 0;
 
 inline vf load(const float* p) {
   vf v;
@@ -30,7 +33,17 @@ inline void store(float* p, vf v) { std::memcpy(p, &v, sizeof v); }
 inline vf set1(float x) { return vf{x, x, x, x}; }
 inline vf zero() { return vf{}; }
 inline vf load_half(const uint16_t* p) {
-  return vf{half_to_float(p[0]), half_to_float(p[1]), half_to_float(p[2]), half_to_float(p[3])};
+  const vi h = {p[0], p[1], p[2], p[3]};
+  const vi magnitude = (h & 0x7fff) << 13;
+  // Normal numbers need another bias, subnormal ones a subtraction, infinity and NaN their exponent
+  // back.
+  const vf normal = reinterpret_cast<vf>(magnitude + (112 << 23));
+  const vf small = reinterpret_cast<vf>(magnitude + (113 << 23)) - 6.103515625e-05f;
+  const vi is_small = magnitude < (1 << 23), is_special = magnitude >= (31 << 23);
+  const vi is_nan = magnitude > (31 << 23);
+  vi bits = (reinterpret_cast<vi>(small) & is_small) | (reinterpret_cast<vi>(normal) & ~is_small);
+  bits |= (is_special & 0x7f800000) | (is_nan & 0x400000) | (h & 0x8000) << 16;
+  return reinterpret_cast<vf>(bits);
 }
 inline void store_half(uint16_t* p, vf v) {
   for (int i = 0; i < kWidth; i++) p[i] = float_to_half(v[i]);

@@ -32,12 +32,27 @@ void count_scores(const int16_t* scores, uint64_t mask, uint32_t* histogram) {
 }
 
 Threshold find_threshold(const uint32_t* histograms, int32_t parts, int32_t bins, int32_t wanted) {
+  constexpr int32_t kStride = 32;
+  const auto count = [&](int32_t from, int32_t to) {
+    uint32_t sum = 0;
+    for (int32_t p = 0; p < parts; p++) {
+      const uint32_t* histogram = histograms + static_cast<int64_t>(p) * bins;
+      for (int32_t bin = from; bin < to; bin++) sum += histogram[bin];
+    }
+    return static_cast<int32_t>(sum);
+  };
   Threshold found{bins, 0};
-  for (int32_t left = wanted; left > 0;) {
+  int32_t left = wanted;
+  // By strides from the top, then by single bins within the one that has enough.
+  while (left > 0 && found.score >= kStride) {
+    const int32_t here = count(found.score - kStride, found.score);
+    if (here >= left) break;
+    found.score -= kStride;
+    left -= here;
+  }
+  while (left > 0) {
     found.score--;
-    int32_t here = 0;
-    for (int32_t p = 0; p < parts; p++)
-      here += static_cast<int32_t>(histograms[static_cast<int64_t>(p) * bins + found.score]);
+    const int32_t here = count(found.score, found.score + 1);
     found.ties = std::min(here, left);
     left -= here;
   }
