@@ -141,6 +141,8 @@ export class Request {
   admittedAt: number | undefined;
   firstTokenAt: number | undefined;
   preemptions = 0;
+  /** Blocks its last attempt at admission lacked room for: it is not looked up again until there may be room. */
+  blocksNeeded = 0;
   /** Stands in its client's list of news. */
   listed = false;
   announced = false;

@@ -7,7 +7,7 @@ import type { Plan } from './batch.js';
 import type { DecodeSet } from './decode-set.js';
 import type { PrefillQueue } from './prefill-queue.js';
 import type { Choice, Request } from './request.js';
-import type { SequenceMemory } from './sequence-memory.js';
+import type { Admission, SequenceMemory } from './sequence-memory.js';
 
 export interface SchedulerLimits {
   /** Most tokens in a step. */
@@ -164,9 +164,8 @@ export class Scheduler {
       if (plan.tokens - plan.decodeTokens >= promptBudget(this.limits, plan.decodeTokens)) return;
       // Draws of its time before preemption are still in flight.
       if (request.choices.some((choice) => choice.pending > 0)) return;
-      const admission = this.memory.admission(request);
-      const reserve = admissionReserve(this.decoding.choices.length);
-      if (!this.memory.canAdmit(admission, reserve)) {
+      const admission = this.#admissible(request, plan.rows > 0);
+      if (admission === undefined) {
         if (plan.rows === 0) this.#evictPaused(request);
         return;
       }
@@ -183,6 +182,18 @@ export class Scheduler {
       }
       this.#addSpan(plan, admission.filler, fillTarget(request, admission.filler));
     }
+  }
+
+  /** What admitting the request takes, when there is room for it. `hasWork`: this step runs something anyway. */
+  #admissible(request: Request, hasWork: boolean): Admission | undefined {
+    const { blocks } = this.memory;
+    const reserve = admissionReserve(this.decoding.choices.length);
+    if (!this.memory.hasSeats(request)) return undefined;
+    // Looking a long prompt up in every step while it waits would cost more than the step.
+    if (hasWork && !blocks.canAllocate(request.blocksNeeded + reserve)) return undefined;
+    const admission = this.memory.admission(request);
+    request.blocksNeeded = this.memory.blocksNeeded(admission);
+    return blocks.canAllocate(request.blocksNeeded + reserve) ? admission : undefined;
   }
 
   #grow(choice: Choice, positions: number, plan: Plan): boolean {

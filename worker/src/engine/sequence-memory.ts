@@ -54,17 +54,18 @@ export class SequenceMemory {
     return { filler, choices, target, hits, blocks };
   }
 
-  /** Whether seats and blocks suffice, `reserve` blocks being left for those already in. */
-  canAdmit(admission: Admission, reserve: number): boolean {
-    let parked = 0;
-    for (const block of admission.hits) if (this.blocks.cache.isParked(block)) parked++;
-    return (
-      this.#seats + admission.choices.length <= this.maxSequences &&
-      this.blocks.canAllocate(admission.blocks + parked + reserve)
-    );
+  hasSeats(request: Request): boolean {
+    return this.#seats + request.unfinished().length <= this.maxSequences;
   }
 
-  /** Takes seats for all choices and blocks for the filler's part. Ask canAdmit first. */
+  /** Blocks that must be available: those to allocate, and the hits that nobody holds yet. */
+  blocksNeeded(admission: Admission): number {
+    let needed = admission.blocks;
+    for (const block of admission.hits) if (this.blocks.cache.isParked(block)) needed++;
+    return needed;
+  }
+
+  /** Takes seats for all choices and blocks for the filler's part. Ask hasSeats and blocksNeeded first. */
   admit({ filler, choices, target, hits }: Admission): void {
     this.#seats += choices.length;
     for (const block of hits) {

@@ -90,12 +90,16 @@ function firstMatch(
   return at === -1 ? undefined : { at, stop: found };
 }
 
-/** Length of the longest end of `text` that is a proper beginning of a stop string. */
+/** Length of the longest end of `text`, which is not empty, that is a proper beginning of a stop string. */
 function longestBeginning(text: string, stops: readonly string[]): number {
+  const last = text.charAt(text.length - 1);
   let longest = 0;
   for (const stop of stops) {
-    for (let length = Math.min(stop.length - 1, text.length); length > longest; length--) {
-      if (text.endsWith(stop.slice(0, length))) longest = length;
+    // Only beginnings that end with the text's last character come into question.
+    let end = stop.length < 2 ? -1 : stop.lastIndexOf(last, stop.length - 2);
+    while (end >= longest) {
+      if (text.endsWith(stop.slice(0, end + 1))) longest = end + 1;
+      end = end === 0 ? -1 : stop.lastIndexOf(last, end - 1);
     }
   }
   return longest;
