@@ -13,7 +13,7 @@ import { GenerationHandlers } from './generation/generation.handlers.js';
 import { GrpcHost } from './generation/grpc-host.js';
 import { InferenceService } from './inference/inference.service.js';
 import { jsonBody } from './openai/json-body.js';
-import { createLog, nestLogger } from './telemetry/log.js';
+import { createLog, logGrpc, nestLogger } from './telemetry/log.js';
 import { Readiness } from './telemetry/readiness.js';
 import { RequestLog } from './telemetry/request-log.js';
 import type { WorkerFleet } from './workers/api.js';
@@ -24,6 +24,8 @@ import { FleetService as FleetDoor } from './workers/fleet.service.js';
 const KEEP_ALIVE_MS = 75_000;
 /** Join streams never end by themselves; workers rejoin elsewhere as soon as theirs is cut. */
 const GRPC_GRACE_MS = 200;
+/** For the last bytes of answers that have ended. */
+const HTTP_GRACE_MS = 1000;
 
 export interface ControlPlane {
   readonly httpUrl: string;
@@ -43,6 +45,7 @@ export interface ControlPlane {
 /** Rejects with a ServiceError that says what to do: a port in use, a data folder that cannot be used. */
 export async function startControlPlane(config: Config): Promise<ControlPlane> {
   const log = createLog(config.logLevel);
+  logGrpc(log);
   const options: Pick<NestApplicationOptions, 'bodyParser' | 'logger' | 'abortOnError'> = {
     bodyParser: false,
     logger: nestLogger(log),
@@ -84,14 +87,9 @@ async function listen(app: NestExpressApplication, config: Config): Promise<Cont
   const ready = followHealth(fleet, grpc);
 
   let newAdminKey: string | undefined;
-  try {
-    await app.get(FirstAdminKey).ensure((key) => {
-      newAdminKey = key;
-    });
-  } catch (error) {
-    await grpc.close(0);
-    throw error;
-  }
+  await app.get(FirstAdminKey).ensure((key) => {
+    newAdminKey = key;
+  });
 
   let closing: Promise<void> | undefined;
   const host = config.host.includes(':') ? `[${config.host}]` : config.host;
@@ -114,8 +112,13 @@ async function close(app: NestExpressApplication, config: Config): Promise<void>
   grpc.setServing('spotlight.v1.Generation', false);
   await app.get(InferenceService).drain(config.drainTimeout);
   await grpc.close(GRPC_GRACE_MS);
-  app.getHttpServer().closeIdleConnections();
+  // A connection opened ahead and never used counts as busy for a minute; nobody is answered on it any more.
+  const server = app.getHttpServer();
+  const timer = setTimeout(() => {
+    server.closeAllConnections();
+  }, HTTP_GRACE_MS);
   await app.close();
+  clearTimeout(timer);
 }
 
 /** Generation is SERVING while a worker can take requests. Resolves at the first. */

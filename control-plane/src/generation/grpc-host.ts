@@ -2,6 +2,7 @@
 // server and not Nest's transport: its Observables have no back-pressure, and a paused client would fill this process.
 import type { ServiceDefinition, UntypedServiceImplementation } from '@grpc/grpc-js';
 import { Server, ServerCredentials } from '@grpc/grpc-js';
+import type { OnApplicationShutdown } from '@nestjs/common';
 import { Inject, Injectable } from '@nestjs/common';
 import { addReflection } from '@spotlight/proto/reflection';
 import { HealthImplementation } from 'grpc-health-check';
@@ -9,10 +10,11 @@ import type { Config } from '../config/config.js';
 import { CONFIG } from '../config/config.js';
 
 @Injectable()
-export class GrpcHost {
+export class GrpcHost implements OnApplicationShutdown {
   readonly #server: Server;
   readonly #health = new HealthImplementation({ '': 'NOT_SERVING' });
   readonly #services: string[] = [];
+  #closed: Promise<void> | undefined;
 
   constructor(@Inject(CONFIG) private readonly config: Pick<Config, 'host' | 'grpcPort' | 'maxBody'>) {
     this.#server = new Server({
@@ -49,8 +51,17 @@ export class GrpcHost {
     });
   }
 
-  /** Lets calls end for `graceMs`, then cuts them: workers' Join streams never end by themselves. */
-  async close(graceMs: number): Promise<void> {
+  /** Lets calls end for `graceMs`, then cuts them: workers' Join streams never end by themselves. Idempotent. */
+  close(graceMs: number): Promise<void> {
+    return (this.#closed ??= this.#close(graceMs));
+  }
+
+  /** For a start that failed half-way; an orderly stop has closed the server before. */
+  onApplicationShutdown(): Promise<void> {
+    return this.close(0);
+  }
+
+  async #close(graceMs: number): Promise<void> {
     const closed = new Promise<void>((resolve) => {
       this.#server.tryShutdown(() => {
         resolve();

@@ -33,6 +33,8 @@ export class Responder {
 
   /** Resolves when the answer is written or the client has gone; rejects with a ServiceError while no header is out. */
   answer(asked: Asked): Promise<void> {
+    // The client may have left while its body or key was read; its `close` will not come again.
+    if (asked.response.closed) return Promise.resolve();
     const recorded = { ...asked, record: recordOf(asked.response) };
     return asked.request.stream ? this.#stream(recorded) : this.#whole(recorded);
   }

@@ -12,6 +12,12 @@ import { SseWriter } from './sse-writer.js';
 const deaf = { onDrain: () => undefined, onGone: () => undefined };
 const noHeaders = (): Record<string, string> => ({});
 
+/** Whether it came to hold within so many milliseconds. */
+async function until(holds: () => boolean, ms: number): Promise<boolean> {
+  for (let waited = 0; !holds() && waited < ms; waited += 5) await sleep(5);
+  return holds();
+}
+
 /** Asked anew each time: what callbacks push is not in the type of a literal. */
 const includes = (events: readonly string[], event: string): boolean => events.includes(event);
 
@@ -123,7 +129,7 @@ describe('SseWriter', () => {
     for (let blocks = 0; writer.open; blocks++) {
       assert.ok(blocks < 1000, 'a client that does not read never filled the socket');
       writer.events([block]);
-      for (let waited = 0; !writer.open && waited < 20; waited++) await sleep(5);
+      await until(() => writer?.open === true, 100);
     }
     heard.splice(0);
     socket.resume();

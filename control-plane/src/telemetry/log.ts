@@ -1,4 +1,5 @@
 // One pino logger for the process, injected as LOG, and the face Nest wants of it. Lines are JSON on stderr: stdout is the CLI's.
+import { setLogger } from '@grpc/grpc-js';
 import type { LoggerService } from '@nestjs/common';
 import type { Logger } from 'pino';
 import { destination, pino } from 'pino';
@@ -29,4 +30,12 @@ export function nestLogger(log: Log): LoggerService {
     error: at('error'),
     fatal: at('fatal'),
   };
+}
+
+/** grpc-js would write its own lines to stderr, such as an address it cannot bind, which the caller is told anyway. */
+export function logGrpc(log: Log): void {
+  const write = (...parts: unknown[]): void => {
+    log.debug({ context: 'grpc-js' }, parts.map(String).join(' '));
+  };
+  setLogger({ error: write, info: write, debug: write });
 }
