@@ -10,6 +10,7 @@ import { table } from './table.js';
 // name -> loader; each benchmark registers itself here.
 const BENCHES: Readonly<Record<string, () => Promise<{ readonly bench: Bench }>>> = {
   'cpu-decode': () => import('./cpu-decode.js'),
+  gateway: () => import('./gateway.js'),
   perplexity: () => import('./perplexity.js'),
   scheduler: () => import('./scheduler.js'),
 };

@@ -17,9 +17,3 @@ export function grpcError(error: ServiceError): GrpcStatus {
   }
   return Object.assign(new Error(error.message), { code: error.row.grpc, details: error.message, metadata });
 }
-
-/** What a client reads back from a failed call; undefined when the other side sent no details. */
-export function errorFromTrailers(metadata: Metadata | undefined): WireError | undefined {
-  const [bytes] = metadata?.get(ERROR_TRAILER) ?? [];
-  return Buffer.isBuffer(bytes) ? WireError.decode(bytes) : undefined;
-}
