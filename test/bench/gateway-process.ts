@@ -1,5 +1,5 @@
-// The two child processes of the gateway benchmark, by argument: the control plane under test, and the fake worker behind it.
-// The worker's process also answers HTTP itself (gateway-bare.ts), as the baseline. Each has a process of its own, so that the CPU measured is the gateway's and the worker's clock stops for nobody.
+// The two child processes of the gateway benchmark, by argument: the control plane under test, and the fake worker behind it,
+// which also answers HTTP itself (gateway-bare.ts) as the baseline. A process each: the CPU measured is the gateway's alone.
 import { startControlPlane } from '@spotlight/control-plane/start.js';
 import { loadConfig } from '@spotlight/control-plane/config/config.js';
 import { FinishReason } from '@spotlight/proto';
