@@ -117,6 +117,14 @@ describe('answer shapes', () => {
     assert.deepEqual(choices[0]?.logprobs.text_offset, [0, 2, 3]);
   });
 
+  it('completion: the token drawn is among the top ones, ranked there or not', () => {
+    const shape = new CompletionShape({ ...plain, logprobs: true });
+    const top = [{ tokenId: 2, token: bytes('b'), logprob: -0.1 }];
+    const drawn = delta({ text: 'a', logprobs: [{ tokenId: 1, token: bytes('a'), logprob: -3, top }] });
+    const { logprobs } = shape.choice(0, drawn) as { logprobs: { top_logprobs: unknown[] } };
+    assert.deepEqual(logprobs.top_logprobs, [{ b: -0.1, a: -3 }]);
+  });
+
   it('completion: the first token of an echoed prompt has no log-probability', () => {
     const shape = new CompletionShape({ ...plain, logprobs: true });
     const first = delta({

@@ -50,15 +50,17 @@ export function completionLogprobs(logprobs: readonly TokenLogprob[], offset: nu
     const text = decoder.decode(token);
     shape.tokens.push(text);
     shape.token_logprobs.push(logprob === undefined ? null : finite(logprob));
-    shape.top_logprobs.push(
-      logprob === undefined
-        ? null
-        : Object.fromEntries(top.map((entry) => [decoder.decode(entry.token), finite(entry.logprob)])),
-    );
+    shape.top_logprobs.push(logprob === undefined ? null : topLogprobs(text, logprob, top));
     shape.text_offset.push(at);
     at += text.length;
   }
   return shape;
+}
+
+/** The token itself is always among them, as OpenAI has it: up to one more than was asked for. */
+function topLogprobs(text: string, logprob: number, top: TokenLogprob['top']): Record<string, number> {
+  const entries = top.map((entry) => [decoder.decode(entry.token), finite(entry.logprob)] as const);
+  return Object.fromEntries([...entries, [text, finite(logprob)]]);
 }
 
 /** Length of the tokens' text as completionLogprobs counts it. */
