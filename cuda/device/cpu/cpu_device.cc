@@ -10,6 +10,9 @@ namespace spotlight {
 namespace {
 
 constexpr size_t kMaxGraphs = 64;
+// Weights that need no stacking are copied into huge pages, too, up to here: beyond, the second
+// copy costs more than it brings.
+constexpr size_t kMostCopied = size_t{2} << 30;
 constexpr int32_t kHeadRows = 64;  // rows of logits in memory at once
 constexpr uint32_t kPoll =
     20;  // of ggml's 0..100: threads wait some 20 ms for the next step before they sleep
@@ -102,8 +105,7 @@ Weight CpuDevice::load(const std::vector<const WeightView*>& views) {
     rows = 1;
     for (const WeightView* view : views) cols += view->cols;
     tensor = ggml_new_tensor_1d(weight_context_.get(), GGML_TYPE_F32, cols);
-    weight_memory_.push_back(aligned(cols * sizeof(float)));
-    tensor->data = weight_memory_.back().get();
+    tensor->data = weight_memory_.take(cols * sizeof(float));
     auto* out = static_cast<float*>(tensor->data);
     for (const WeightView* view : views) {
       const auto type = static_cast<ggml_type>(view->ggml_type);
@@ -117,11 +119,10 @@ Weight CpuDevice::load(const std::vector<const WeightView*>& views) {
   } else {
     tensor = ggml_new_tensor_2d(weight_context_.get(), static_cast<ggml_type>(views[0]->ggml_type),
                                 cols, rows);
-    if (views.size() == 1) {
+    if (views.size() == 1 && weight_memory_.taken() + views[0]->bytes > kMostCopied) {
       tensor->data = const_cast<void*>(views[0]->data);
     } else {
-      weight_memory_.push_back(aligned(ggml_nbytes(tensor)));
-      tensor->data = weight_memory_.back().get();
+      tensor->data = weight_memory_.take(ggml_nbytes(tensor));
       auto* out = static_cast<std::byte*>(tensor->data);
       for (const WeightView* view : views) {
         std::memcpy(out, view->data, view->bytes);

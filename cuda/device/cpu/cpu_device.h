@@ -13,6 +13,7 @@
 #include <vector>
 
 #include "device/cpu/graph.h"
+#include "device/cpu/huge_memory.h"
 #include "device/device.h"
 #include "error.h"
 #include "kv/arenas.h"
@@ -83,7 +84,7 @@ class CpuDevice final : public Device {
 
   GgmlContext weight_context_;
   std::vector<ggml_tensor*> weights_;
-  std::vector<Aligned> weight_memory_;
+  HugeMemory weight_memory_;
 
   std::unique_ptr<ggml_threadpool, GgmlFree> pool_;
   std::unique_ptr<ggml_gallocr, GgmlFree> allocator_;

@@ -1,6 +1,7 @@
-/* Included before ggml's CPU sources (cmake/ggml.cmake): what a thread does while it waits for the others in ggml's barrier.
- * ggml only pauses; when a waited-for thread has lost its core to another (Node's own, say) that burns whole time slices. Here a
- * long wait yields, then sleeps: an idle core is what makes the scheduler move the missing thread over. Plain C, as ggml is. */
+/* Included before ggml's CPU sources (cmake/ggml.cmake): what a thread does while it waits for the
+ * others in ggml's barrier. ggml only pauses; when a waited-for thread has lost its core to another
+ * (Node's own, say) that burns whole time slices. Here a long wait yields, then sleeps: an idle
+ * core is what makes the scheduler move the missing thread over. Plain C, as ggml is. */
 #ifndef SPOTLIGHT_DEVICE_CPU_RELAX_H_
 #define SPOTLIGHT_DEVICE_CPU_RELAX_H_
 
@@ -13,7 +14,7 @@
 
 static inline void spotlight_relax(void) {
   /* In cycles of the time-stamp counter, 2 to 4 a nanosecond. */
-  const uint64_t gap = 20000, pause_for = 150000, yield_for = 1000000;
+  const uint64_t gap = 20000, pause_for = 2000, yield_for = 2000000;
   static __thread uint64_t begun, last;
   uint64_t now = __rdtsc();
   if (now - last > gap) begun = now; /* a new wait */
