@@ -24,7 +24,9 @@ class OutcomeReporter {
     runner.on('fail', (test, error) =>
       outcome.failed.push({ title: test.fullTitle(), message: String(error?.message ?? error) }),
     );
-    runner.on('pending', (test) => outcome.skipped.push({ title: test.fullTitle(), reason: lastLine }));
+    runner.on('pending', (test) =>
+      outcome.skipped.push({ title: test.fullTitle(), reason: lastLine.replace(/^skipped:\s*/, '') }),
+    );
     this.spec = new reporters.Spec(runner, options);
     for (const event of PRINTED_BY_SPEC) runner.on(event, () => (own = false));
     runner.on('end', () => {
