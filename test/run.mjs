@@ -190,7 +190,8 @@ for (const name of flags.only) {
     fail('--only', `there is no suite "${name}"; there are ${suites.map((suite) => suite.name).join(', ')}`);
 }
 
-if ((await run(process.execPath, ['setup.mjs'])) !== 0)
+if (total.failed.length > 0) say('no test was run');
+else if ((await run(process.execPath, ['setup.mjs'])) !== 0)
   fail('set-up', 'node setup.mjs failed, no test was run');
 else {
   for (const suite of suites) {

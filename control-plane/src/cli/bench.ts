@@ -9,8 +9,8 @@ import { CliError } from './cli-error.js';
 export function addBenchCommand(program: Command): void {
   program
     .command('bench')
-    .description('run a benchmark: cpu-decode, gateway or scheduler')
-    .argument('[name]', 'which one; without a name they are listed')
+    .description('run a benchmark of this clone; without a name they are listed')
+    .argument('[name]', 'which one')
     .argument('[flags...]', "the benchmark's own flags, such as --json")
     .allowUnknownOption()
     .passThroughOptions()

@@ -40,6 +40,7 @@ describe('spotlight', () => {
       [['serve', '--http-port', 'eighty'], '--http-port'],
       [['serve', '--workers', '-1'], '--workers'],
       [['serve', '--nonsense'], '--nonsense'],
+      [['serve', 'mymodel'], 'mymodel'],
       [['generate', 'x', '--top-p', '7'], '--top-p'],
       [['generate', 'x', '--url', 'nowhere'], '--url'],
       [['fly'], 'fly'],

@@ -51,6 +51,10 @@ export function workerArguments(
 }
 
 async function serve(flags: ServeFlags, more: readonly string[]): Promise<void> {
+  const stray = more[0];
+  if (stray !== undefined && !stray.startsWith('-')) {
+    throw new CliError(`"${stray}" is no flag. "spotlight serve --help" lists them.`, EXIT.usage);
+  }
   const given = readConfig(flags);
   const entry = flags.workers > 0 ? workerEntry() : '';
   // The workers below join with a token of this run, so that they need no key even where others do.
