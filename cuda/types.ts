@@ -283,7 +283,7 @@ export interface Engine {
   /** [async] Derives the codes of these blocks anew with the slot's artifact, between steps. `filled[i]` tokens of blocks[i] are valid. */
   rehash(slot: SlotId, blocks: readonly BlockId[], filled: readonly number[]): Promise<void>;
   stats(): EngineStats;
-  /** What the weight file carries of the tokenizer; undefined for safetensors and dummy. */
+  /** What the weight file carries of the tokenizer; undefined for safetensors and dummy. Makes a vocabulary of strings: once, at boot. */
   tokenizerMetadata(): TokenizerMetadata | undefined;
   /** [async] Idempotent. Steps in flight finish first; uncollected results are dropped. */
   dispose(): Promise<void>;
