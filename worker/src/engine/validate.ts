@@ -7,11 +7,11 @@ import type { AttentionSettings, Error as WireError, SamplingParams } from '@spo
 import type { EngineRequest } from './api.js';
 import { invalid, refusal } from './refusal.js';
 
-export const MAX_CHOICES = 128;
-export const MAX_LOGPROBS = 20;
-export const MAX_STOP_STRINGS = 16;
-export const MAX_STOP_LENGTH = 1024;
-export const MAX_STOP_TOKENS = 256;
+const MAX_CHOICES = 128;
+const MAX_LOGPROBS = 20;
+const MAX_STOP_STRINGS = 16;
+const MAX_STOP_LENGTH = 1024;
+const MAX_STOP_TOKENS = 256;
 
 /** What a request is checked against. */
 export interface RequestLimits {

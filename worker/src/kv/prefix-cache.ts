@@ -104,11 +104,6 @@ export class PrefixCache {
     for (let block = this.reclaim(); block !== undefined; block = this.reclaim()) yield block;
   }
 
-  /** Keyed blocks, for the audit and for rehashing. */
-  *entries(): IterableIterator<readonly [string, BlockId]> {
-    yield* this.#blocks;
-  }
-
   #forget(block: BlockId): void {
     const key = this.#keys[block];
     if (key !== undefined) this.#blocks.delete(key);
