@@ -4,6 +4,7 @@ import { createServer } from 'node:net';
 import type { AddressInfo } from 'node:net';
 import { loadConfig } from '@spotlight/control-plane/config/config.js';
 import { startControlPlane } from '@spotlight/control-plane/start.js';
+import type { FakeWorker } from '../fakes/worker.js';
 import { FAKE_ARTIFACT, FAKE_MODEL } from '../fakes/worker.js';
 import type { Gateway } from './gateway.js';
 import { START_MS, startGateway, until } from './gateway.js';
@@ -258,15 +259,16 @@ describe('HTTP door', () => {
 
 describe('HTTP door with keys', () => {
   let gateway: Gateway;
+  let worker: FakeWorker;
   const key = 'an-admin-key-for-tests';
 
   before(async function () {
     this.timeout(START_MS);
     gateway = await startGateway(
-      { auth: 'required' },
+      { auth: 'required', maxRequestsPerKey: '1' },
       { SPOTLIGHT_ADMIN_KEY: key, SPOTLIGHT_JOIN_TOKENS: 'join-token-of-tests' },
     );
-    await gateway.worker({ workerId: 'w1', joinToken: 'join-token-of-tests' });
+    worker = await gateway.worker({ workerId: 'w1', joinToken: 'join-token-of-tests', stepMs: 5 });
   });
   after(() => gateway.close());
 
@@ -285,6 +287,25 @@ describe('HTTP door with keys', () => {
       assert.equal((await ask(gateway.http + path)).status, 200, path);
     const right = await post(gateway.http + CHAT, body, { authorization: `Bearer ${key}` });
     assert.equal(right.status, 200);
+  });
+
+  it('answers 429 with Retry-After when a key has its share under way', async () => {
+    const authorization = `Bearer ${key}`;
+    const abort = new AbortController();
+    const body = JSON.stringify({ messages, max_tokens: 5000 });
+    const headers = { ...JSON_TYPE, authorization };
+    const running = fetch(gateway.http + CHAT, { method: 'POST', headers, body, signal: abort.signal });
+    await until(() => worker.running === 1, 'the first request to run');
+    const answer = await post(gateway.http + CHAT, body, { authorization });
+    assert.deepEqual([answer.status, errorOf(answer).code], [429, 'rate_limit_exceeded']);
+    assert.equal(answer.headers.get('retry-after'), '1');
+    abort.abort();
+    await assert.rejects(running);
+    await until(() => worker.running === 0, 'the first request to be gone');
+    const after = await post(gateway.http + CHAT, JSON.stringify({ messages, max_tokens: 1 }), {
+      authorization,
+    });
+    assert.equal(after.status, 200);
   });
 });
 

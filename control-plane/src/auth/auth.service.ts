@@ -76,6 +76,11 @@ export class AuthService {
   }
 }
 
+/** Whom limits and logs count a request to; undefined for the operator of a server without keys. */
+export function callerOf(principal: Principal): string | undefined {
+  return principal === OPERATOR ? undefined : principal.keyId;
+}
+
 /** The key of an Authorization header; any other scheme is no key. */
 export function bearer(header: string | undefined): string | undefined {
   return /^bearer +([^\s]+) *$/i.exec(header ?? '')?.[1];

@@ -73,6 +73,11 @@ export const SETTINGS = {
     '1024',
     'requests admitted at once; more get 503 with Retry-After',
   ),
+  maxRequestsPerKey: setting(
+    integer(1, 1_000_000),
+    '256',
+    'requests one API key may have under way; more get 429 with Retry-After',
+  ),
   maxBody: setting(size(1024, 2 ** 30), '64MiB', 'largest request body'),
   drainTimeout: setting(
     duration(0, 60 * minute),

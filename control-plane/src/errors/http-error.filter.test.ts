@@ -43,8 +43,11 @@ describe('errors at the doors', () => {
   });
 
   it('says nothing of an unforeseen error', () => {
-    const { status, body, name } = httpAnswer(new TypeError('undefined is not a function at /srv/secret.js'));
-    assert.deepEqual([status, name, body.error.code], [500, 'internal', 'internal_error']);
+    const { status, body, error } = httpAnswer(
+      new TypeError('undefined is not a function at /srv/secret.js'),
+    );
+    assert.deepEqual([status, body.error.code], [500, 'internal_error']);
+    assert.ok(error.cause instanceof TypeError, 'the log would not know what happened');
     assert.ok(!JSON.stringify(body).includes('secret'));
   });
 

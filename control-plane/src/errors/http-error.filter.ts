@@ -1,11 +1,9 @@
 // Everything thrown on the HTTP side ends here, in OpenAI's shape. What express and Nest throw themselves (bad JSON, no such
-// route, body too large) keeps its status; an unforeseen error is logged whole and told as one sentence.
+// route, body too large) keeps its status; an unforeseen error goes to the log with the request's line and is told as one sentence.
 import type { ArgumentsHost, ExceptionFilter } from '@nestjs/common';
-import { Catch, Inject } from '@nestjs/common';
+import { Catch } from '@nestjs/common';
 import { ErrorCode } from '@spotlight/proto';
 import type { ServerResponse } from 'node:http';
-import type { Log } from '../telemetry/log.js';
-import { LOG } from '../telemetry/log.js';
 import { recordOf } from '../telemetry/request-log.js';
 import type { OpenAiErrorBody } from './openai-error.js';
 import { errorHeaders, openAiErrorBody } from './openai-error.js';
@@ -15,21 +13,15 @@ interface HttpAnswer {
   readonly status: number;
   readonly headers: Record<string, string>;
   readonly body: OpenAiErrorBody;
-  readonly name: string;
+  readonly error: ServiceError;
 }
 
 @Catch()
 export class HttpErrorFilter implements ExceptionFilter {
-  constructor(@Inject(LOG) private readonly log: Log) {}
-
   catch(error: unknown, host: ArgumentsHost): void {
     const response = host.switchToHttp().getResponse<ServerResponse>();
     const answer = httpAnswer(error);
-    const record = recordOf(response);
-    record.outcome = answer.name;
-    if (answer.status >= 500 && answer.name === 'internal') {
-      this.log.error({ err: error, requestId: record.requestId }, 'request failed');
-    }
+    recordOf(response).fail(answer.error);
     if (response.headersSent || response.destroyed) {
       response.destroy();
       return;
@@ -54,7 +46,7 @@ export function httpAnswer(thrown: unknown): HttpAnswer {
     status: status ?? known.row.http,
     headers: errorHeaders(known),
     body: openAiErrorBody(known),
-    name: known.row.name,
+    error: known,
   };
 }
 

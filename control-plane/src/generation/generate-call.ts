@@ -71,7 +71,7 @@ export class GenerateCall {
       return;
     }
     const known = toServiceError(error);
-    this.record.outcome = known.row.name;
+    this.record.fail(known);
     this.stream.emit('error', grpcError(known));
   }
 
@@ -108,6 +108,7 @@ export class GenerateCall {
       sampling: request.sampling ?? SamplingParams.fromPartial({}),
       attention: request.attention,
       sessionId: request.sessionId === '' ? undefined : request.sessionId,
+      caller: this.record.caller,
       timeoutMs: Number.isFinite(timeoutMs) ? Math.max(1, timeoutMs) : undefined,
       receivedAt: this.record.receivedAt,
       credits: CREDIT_WINDOW,

@@ -12,13 +12,11 @@ import type {
   TokenizeRequest,
   TokenizeResponse,
 } from '@spotlight/proto';
-import { AuthService } from '../auth/auth.service.js';
+import { AuthService, callerOf } from '../auth/auth.service.js';
 import { grpcError } from '../errors/grpc-error.js';
-import { ServiceError, toServiceError } from '../errors/service-error.js';
+import { toServiceError } from '../errors/service-error.js';
 import { InferenceService } from '../inference/inference.service.js';
 import { ModelsService } from '../models/models.service.js';
-import type { Log } from '../telemetry/log.js';
-import { LOG } from '../telemetry/log.js';
 import { RequestLog, requestIdFrom, RequestRecord } from '../telemetry/request-log.js';
 import { TokenizeService } from '../tokenize/tokenize.service.js';
 import type { GenerateStream } from './generate-call.js';
@@ -32,7 +30,6 @@ export class GenerationHandlers {
     @Inject(TokenizeService) private readonly tokenizer: Pick<TokenizeService, 'tokenize'>,
     @Inject(ModelsService) private readonly models: Pick<ModelsService, 'served'>,
     @Inject(RequestLog) private readonly requests: RequestLog,
-    @Inject(LOG) private readonly log: Log,
   ) {}
 
   get handlers(): GenerationServer {
@@ -53,14 +50,13 @@ export class GenerationHandlers {
   }
 
   async #generate(stream: GenerateStream): Promise<void> {
-    const call = new GenerateCall(stream, (record, status) => {
-      this.requests.ended(record, 'Generation/Generate', status);
+    const call = new GenerateCall(stream, (record, code) => {
+      this.requests.ended(record, 'Generation/Generate', code);
     });
     try {
-      await this.auth.authenticateCall(stream.metadata, 'generate');
+      call.record.caller = callerOf(await this.auth.authenticateCall(stream.metadata, 'generate'));
       call.run(this.inference);
     } catch (error) {
-      this.#logUnforeseen(call.record, error);
       call.end(error);
     }
   }
@@ -73,25 +69,14 @@ export class GenerationHandlers {
   ): Promise<void> {
     const record = new RequestRecord('grpc', requestIdFrom(undefined));
     try {
-      await this.auth.authenticateCall(call.metadata, 'generate');
+      record.caller = callerOf(await this.auth.authenticateCall(call.metadata, 'generate'));
       callback(null, await work(call.request));
       this.requests.ended(record, route, status.OK);
     } catch (error) {
-      const failure = this.#failed(record, error);
-      callback(failure);
-      this.requests.ended(record, route, failure.code);
+      const known = toServiceError(error);
+      record.fail(known);
+      callback(grpcError(known));
+      this.requests.ended(record, route, known.row.grpc);
     }
-  }
-
-  #failed(record: RequestRecord, error: unknown): ReturnType<typeof grpcError> {
-    this.#logUnforeseen(record, error);
-    const known = toServiceError(error);
-    record.outcome = known.row.name;
-    return grpcError(known);
-  }
-
-  #logUnforeseen(record: RequestRecord, error: unknown): void {
-    if (error instanceof ServiceError) return;
-    this.log.error({ err: error, requestId: record.requestId }, 'request failed');
   }
 }

@@ -20,6 +20,8 @@ export interface GenerationRequest {
   readonly sampling: SamplingParams;
   readonly attention: AttentionSettings | undefined;
   readonly sessionId: string | undefined;
+  /** Id of the API key; undefined where none is needed. */
+  readonly caller: string | undefined;
   /** Milliseconds the caller will wait; the configured limit holds besides. */
   readonly timeoutMs: number | undefined;
   /** performance.now() when the door took the request. */

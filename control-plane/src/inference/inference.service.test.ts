@@ -85,6 +85,7 @@ function asked(over: Partial<GenerationRequest> = {}): GenerationRequest {
     sampling: SamplingParams.fromPartial({}),
     attention: undefined,
     sessionId: undefined,
+    caller: undefined,
     timeoutMs: undefined,
     receivedAt: performance.now(),
     credits: 8,
@@ -113,7 +114,12 @@ describe('InferenceService', () => {
     fleet = new FakeFleet();
     router = new FakeRouter();
     metrics = new Metrics();
-    service = new InferenceService({ maxRequests: 4, requestTimeout: 60_000 }, fleet, router, metrics);
+    service = new InferenceService(
+      { maxRequests: 4, maxRequestsPerKey: 2, requestTimeout: 60_000 },
+      fleet,
+      router,
+      metrics,
+    );
     ears = new Ears();
   });
 
@@ -247,10 +253,42 @@ describe('InferenceService', () => {
     assert.equal(router.requests.length, 4);
   });
 
+  it('limits what one key has under way, not the others, until one ends', () => {
+    const first = service.generate(asked({ caller: 'a' }), ears);
+    service.generate(asked({ caller: 'a' }), ears);
+    assert.throws(() => service.generate(asked({ caller: 'a' }), ears), {
+      code: ErrorCode.RATE_LIMITED,
+      retryAfterSeconds: 1,
+    });
+    service.generate(asked({ caller: 'b' }), ears);
+    first.cancel();
+    service.generate(asked({ caller: 'a' }), ears);
+  });
+
   it('does not count a request that no worker took', () => {
     router.workers = [];
-    assert.throws(() => service.generate(asked(), ears), { code: ErrorCode.UNAVAILABLE });
+    for (let i = 0; i < 6; i++) {
+      assert.throws(() => service.generate(asked({ caller: 'a' }), ears), { code: ErrorCode.UNAVAILABLE });
+    }
     assert.equal(service.inFlight, 0);
+  });
+
+  it('ends a request whose door throws on its news', () => {
+    const broken: GenerationSink = {
+      onUpdate: () => {
+        throw new TypeError('no socket');
+      },
+      onError: (error) => {
+        ears.onError(error);
+      },
+    };
+    service.generate(asked(), broken);
+    fleet.at(0).listener.onUpdate(token());
+    assert.deepEqual(
+      [ears.errors[0]?.code, fleet.at(0).cancelled, service.inFlight],
+      [ErrorCode.INTERNAL, true, 0],
+    );
+    assert.ok(ears.errors[0]?.cause instanceof TypeError);
   });
 
   it('drains: takes nothing new, waits for what runs', async () => {

@@ -1,15 +1,14 @@
 // R2, the one path both doors enter: admit -> route -> call -> relay. Owns the set of requests in flight, which is what
 // admission counts, shutdown drains and nothing else may touch. Authentication has happened at the door.
 import { Inject, Injectable } from '@nestjs/common';
-import { ErrorCode } from '@spotlight/proto';
 import type { Config } from '../config/config.js';
 import { CONFIG } from '../config/config.js';
-import { ServiceError } from '../errors/service-error.js';
 import { prefixHashes } from '../routing/hash.js';
 import { RoutingService } from '../routing/routing.service.js';
 import { Metrics } from '../telemetry/metrics.js';
 import { WORKER_FLEET } from '../workers/api.js';
 import type { WorkerFleet } from '../workers/api.js';
+import { Admission, stopping } from './admission.js';
 import { canonicalBytes } from './canonical-bytes.js';
 import type { Generation, GenerationRequest, GenerationSink } from './generation-request.js';
 import type { RelayParts } from './relay.js';
@@ -21,17 +20,19 @@ import { validateAttention, validatePrompt, validateSampling } from './validate.
 export class InferenceService {
   readonly #inFlight = new Set<Relay>();
   readonly #parts: RelayParts;
+  readonly #admission: Admission;
   #sequence = 0;
-  #draining = false;
   #onIdle: (() => void) | undefined;
 
   constructor(
-    @Inject(CONFIG) private readonly config: Pick<Config, 'maxRequests' | 'requestTimeout'>,
+    @Inject(CONFIG)
+    private readonly config: Pick<Config, 'maxRequests' | 'maxRequestsPerKey' | 'requestTimeout'>,
     @Inject(WORKER_FLEET) fleet: Pick<WorkerFleet, 'call'>,
     @Inject(RoutingService) private readonly router: Pick<RoutingService, 'route' | 'resolveModel'>,
     @Inject(Metrics) private readonly metrics: Metrics,
   ) {
     this.#parts = { fleet, router, metrics };
+    this.#admission = new Admission(config);
   }
 
   get inFlight(): number {
@@ -46,8 +47,8 @@ export class InferenceService {
     validatePrompt(request.prompt);
     validateSampling(request.sampling);
     validateAttention(request.attention);
-    this.#admit();
     const model = this.router.resolveModel(request.model);
+    this.#admission.enter(request.caller);
     const bytes = canonicalBytes(request.prompt);
     this.#sequence += 1;
     const relay = new Relay(
@@ -64,7 +65,7 @@ export class InferenceService {
         wireId: `${request.requestId}~${this.#sequence.toString(36)}`,
         timeoutMs: Math.min(request.timeoutMs ?? Number.POSITIVE_INFINITY, this.config.requestTimeout),
         onEnd: (ended) => {
-          this.#leave(ended);
+          this.#leave(ended, request.caller);
         },
       },
       sink,
@@ -80,7 +81,7 @@ export class InferenceService {
    * which their clients may retry on another replica.
    */
   async drain(timeoutMs: number): Promise<void> {
-    this.#draining = true;
+    this.#admission.close();
     if (this.#inFlight.size === 0) return;
     const idle = new Promise<void>((resolve) => {
       this.#onIdle = resolve;
@@ -92,22 +93,10 @@ export class InferenceService {
     clearTimeout(timer);
   }
 
-  #admit(): void {
-    if (this.#draining) throw stopping();
-    if (this.#inFlight.size < this.config.maxRequests) return;
-    throw new ServiceError(
-      ErrorCode.OVERLOADED,
-      `This server is already at its limit of ${this.config.maxRequests} requests; try again shortly.`,
-    );
-  }
-
-  #leave(relay: Relay): void {
+  #leave(relay: Relay, caller: string | undefined): void {
     this.#inFlight.delete(relay);
+    this.#admission.leave(caller);
     this.metrics.inFlight.set(this.#inFlight.size);
     if (this.#inFlight.size === 0) this.#onIdle?.();
   }
-}
-
-function stopping(): ServiceError {
-  return new ServiceError(ErrorCode.UNAVAILABLE, 'This server is shutting down; send the request again.');
 }

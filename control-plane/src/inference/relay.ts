@@ -152,7 +152,13 @@ export class Relay implements Generation {
       metrics.firstTokenSeconds.observe({ model: this.model.id }, this.#secondsSinceReceived());
     }
     this.#usage = update.usage ?? this.#usage;
-    this.sink.onUpdate(update);
+    try {
+      this.sink.onUpdate(update);
+    } catch (error) {
+      // A door that cannot tell the news cannot tell later ones either.
+      this.abort(toServiceError(error));
+      return;
+    }
     metrics.addedSeconds.observe({ stage: 'relay' }, (performance.now() - arrived) / 1000);
     if (update.done) this.#close();
   }

@@ -3,6 +3,9 @@ import { Inject, Injectable } from '@nestjs/common';
 import type { Usage } from '@spotlight/proto';
 import { randomUUID } from 'node:crypto';
 import type { IncomingMessage, ServerResponse } from 'node:http';
+import type { Principal } from '../auth/auth.service.js';
+import { callerOf } from '../auth/auth.service.js';
+import type { ServiceError } from '../errors/service-error.js';
 import type { Log } from './log.js';
 import { LOG } from './log.js';
 import { Metrics } from './metrics.js';
@@ -13,13 +16,22 @@ export class RequestRecord {
   model: string | undefined;
   workerId: string | undefined;
   usage: Usage | undefined;
+  /** Id of the API key. */
+  caller: string | undefined;
   /** `ok` or the name of a row of errors/table.ts. */
   outcome = 'ok';
+  /** What an unforeseen error was, for the log: the client is not told. */
+  cause: unknown;
 
   constructor(
     readonly door: 'http' | 'grpc',
     readonly requestId: string,
   ) {}
+
+  fail(error: ServiceError): void {
+    this.outcome = error.row.name;
+    this.cause = error.cause;
+  }
 }
 
 const records = new WeakMap<ServerResponse, RequestRecord>();
@@ -28,6 +40,9 @@ const records = new WeakMap<ServerResponse, RequestRecord>();
 export function recordOf(response: ServerResponse): RequestRecord {
   const record = records.get(response);
   if (record === undefined) throw new Error('the request log is not installed before this route');
+  // The guard leaves the principal on the request, after this record was made.
+  const { principal } = response.req as { principal?: Principal };
+  if (principal !== undefined) record.caller = callerOf(principal);
   return record;
 }
 
@@ -51,23 +66,24 @@ export class RequestLog {
     response.setHeader('x-request-id', record.requestId);
     response.on('close', () => {
       if (!response.writableFinished && record.outcome === 'ok') record.outcome = 'cancelled';
-      this.ended(record, routeOf(request), response.statusCode);
+      this.ended(recordOf(response), routeOf(request), response.statusCode);
     });
     next();
   };
 
   /** @param route the route's pattern or the method's name, never a path with ids in it: it is a metric label */
   ended(record: RequestRecord, route: string, status: number): void {
-    const { door, requestId, model, workerId, usage, receivedAt, outcome } = record;
+    const { door, requestId, caller, model, workerId, usage, receivedAt, outcome, cause } = record;
     const seconds = (performance.now() - receivedAt) / 1000;
     this.metrics.requests.inc({ door, route, outcome });
     this.metrics.requestSeconds.observe({ door, route }, seconds);
-    const probe = PROBES.has(route);
-    this.log[probe ? 'debug' : 'info'](
+    const quiet = PROBES.has(route) ? 'debug' : 'info';
+    this.log[cause === undefined ? quiet : 'error'](
       {
         requestId,
         door,
         route,
+        caller,
         outcome,
         status,
         ms: Math.round(seconds * 1e5) / 100,
@@ -75,6 +91,7 @@ export class RequestLog {
         worker: workerId,
         promptTokens: usage?.promptTokens,
         completionTokens: usage?.completionTokens,
+        err: cause,
       },
       'request',
     );
