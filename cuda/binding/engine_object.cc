@@ -130,7 +130,7 @@ Napi::Value EngineObject::create(const Napi::CallbackInfo& info) {
           deferred->Resolve(object);
         });
     errand->Queue();
-  } catch (const Error&) {
+  } catch (...) {
     return rejected(env, deferred, std::current_exception());
   }
   return deferred->Promise();
@@ -236,7 +236,7 @@ Napi::Value EngineObject::collect(const Napi::CallbackInfo& info) {
     submitted_--;
     collects_.push_back(deferred);
     if (!answers_.empty()) hand_out();
-  } catch (const Error&) {
+  } catch (...) {
     deferred.Reject(to_js_error(info.Env(), std::current_exception()));
   }
   return deferred.Promise();
@@ -336,7 +336,7 @@ Napi::Value EngineObject::load_artifact(const Napi::CallbackInfo& info) {
           arrived();
         });
     errand->Queue();
-  } catch (const Error&) {
+  } catch (...) {
     return rejected(env, deferred, std::current_exception());
   }
   return deferred->Promise();
@@ -352,7 +352,7 @@ Napi::Value EngineObject::unload_artifact(const Napi::CallbackInfo& info) {
                          if (engine_ != nullptr) engine_->release_slot(slot);
                          return env.Undefined();
                        }));
-  } catch (const Error&) {
+  } catch (...) {
     return rejected(info.Env(), deferred, std::current_exception());
   }
   return deferred->Promise();
@@ -368,7 +368,7 @@ Napi::Value EngineObject::rehash(const Napi::CallbackInfo& info) {
     target.check_rehash(slot, blocks, filled);
     target.rehash(slot, std::move(blocks), std::move(filled),
                   settle_later(deferred, [](Napi::Env env) { return env.Undefined(); }));
-  } catch (const Error&) {
+  } catch (...) {
     return rejected(info.Env(), deferred, std::current_exception());
   }
   return deferred->Promise();

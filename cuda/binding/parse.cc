@@ -142,7 +142,8 @@ SamplingParams parse_sampling(const Napi::Object& object) {
   if (const Field tokens(object, "biasTokens", prefix); tokens.given()) {
     const std::vector<int32_t> ids = tokens.integers();
     const Field values(object, "biasValues", prefix);
-    if (!values.value().IsTypedArray())
+    if (!values.value().IsTypedArray() ||
+        values.value().As<Napi::TypedArray>().TypedArrayType() != napi_float32_array)
       refuse("sampling.logitBias", "a map of token ids to numbers");
     const auto biases = values.value().As<Napi::Float32Array>();
     if (biases.ElementLength() != ids.size())
