@@ -69,8 +69,15 @@ describe('HTTP door', () => {
       [400, null, null, CHAT, '"text"'],
       [400, 'messages', 'missing_required_parameter', CHAT, '{}'],
       [400, 'max_tokens', 'invalid_value', CHAT, JSON.stringify({ messages, max_tokens: -1 })],
-      [400, 'prompt', 'context_length_exceeded', CHAT, JSON.stringify(long)],
-      [400, 'prompt', 'context_length_exceeded', CHAT, JSON.stringify({ ...long, stream: true })],
+      [400, 'messages', 'context_length_exceeded', CHAT, JSON.stringify(long)],
+      [400, 'messages', 'context_length_exceeded', CHAT, JSON.stringify({ ...long, stream: true })],
+      [
+        400,
+        'prompt',
+        'context_length_exceeded',
+        '/v1/completions',
+        JSON.stringify({ prompt: 'word '.repeat(200) }),
+      ],
       [404, 'model', 'model_not_found', CHAT, JSON.stringify({ messages, model: 'gpt-9' })],
       [
         400,

@@ -46,6 +46,18 @@ export class ServiceError extends Error {
     return { code: this.code, message: this.message, field: this.field ?? '', retryable: this.retryable };
   }
 
+  /** The same error under another name of its field, for a door that calls it otherwise. */
+  withField(field: string): ServiceError {
+    const { code, message, openaiCode, retryAfterSeconds, retryable, cause } = this;
+    return new ServiceError(code, message, {
+      field,
+      openaiCode: openaiCode ?? undefined,
+      retryAfterSeconds,
+      retryable,
+      cause,
+    });
+  }
+
   static fromWire(error: WireError): ServiceError {
     return new ServiceError(knownErrorCode(error.code), error.message, {
       field: error.field === '' ? undefined : error.field,

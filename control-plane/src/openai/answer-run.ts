@@ -67,7 +67,7 @@ export class AnswerRun {
     const fail = (error: ServiceError): void => {
       if (this.#ended) return;
       this.cancel();
-      events.onError(error);
+      events.onError(this.#inClientsWords(error));
     };
     try {
       for (const [index, prompt] of request.prompts.entries()) {
@@ -120,6 +120,12 @@ export class AnswerRun {
       },
       onError: fail,
     };
+  }
+
+  /** Workers know a prompt; a chat's client wrote messages. */
+  #inClientsWords(error: ServiceError): ServiceError {
+    const chat = this.asked.request.prompts[0]?.$case === 'chat';
+    return chat && error.field === 'prompt' ? error.withField('messages') : error;
   }
 
   #begin(update: RequestUpdate): void {
