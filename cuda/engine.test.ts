@@ -218,8 +218,7 @@ describe('the native engine', () => {
   });
 
   it('names the missing model, the wrong option and the wrong type', async () => {
-    const open = (options: object) =>
-      createEngine({ ...BASE, attention: DEFAULT_ATTENTION, ...options });
+    const open = (options: object) => createEngine({ ...BASE, attention: DEFAULT_ATTENTION, ...options });
     await assert.rejects(
       open({ model: { kind: 'gguf', path: join(folder, 'no.gguf') } }),
       code('MODEL_NOT_FOUND', 'no.gguf'),
