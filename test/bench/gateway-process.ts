@@ -39,7 +39,7 @@ function onCommand(handle: (command: Command) => void): void {
 }
 
 async function gateway(dataDir: string): Promise<void> {
-  const config = loadConfig({ httpPort: '0', grpcPort: '0', dataDir, logLevel: 'info' }, {});
+  const config = loadConfig({ httpPort: '0', grpcPort: '0', data: dataDir, logLevel: 'info' }, {});
   const controlPlane = await startControlPlane(config);
   onCommand(({ ask }) => {
     if (ask === 'close') {

@@ -43,7 +43,7 @@ describe('the control plane killed with -9', () => {
   async function start(): Promise<string> {
     server = await Child.start(SERVE, [
       ...['serve', '--json', '--workers', '0', '--http-port', '0', '--grpc-port', String(grpcPort)],
-      ...['--data-dir', dataDir, '--log-level', 'fatal'],
+      ...['--data', dataDir, '--log-level', 'fatal'],
     ]);
     assert.equal(server.announced['event'], 'listening');
     return String(server.announced['http']);

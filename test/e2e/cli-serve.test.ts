@@ -31,7 +31,7 @@ class ServeProcess {
       process.execPath,
       [
         ...[MAIN, 'serve', '--json', '--workers', '0', '--http-port', '0', '--grpc-port', '0'],
-        ...['--data-dir', dataDir, '--log-level', 'error'],
+        ...['--data', dataDir, '--log-level', 'error'],
       ],
       { stdio: ['ignore', 'pipe', 'inherit'] },
     );

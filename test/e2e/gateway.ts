@@ -30,7 +30,7 @@ export async function startGateway(
 ): Promise<Gateway> {
   const dataDir = await mkdtemp(join(tmpdir(), 'spotlight-e2e-'));
   const config = loadConfig(
-    { httpPort: '0', grpcPort: '0', dataDir, logLevel: 'silent', drainTimeout: '2s', ...flags },
+    { httpPort: '0', grpcPort: '0', data: dataDir, logLevel: 'silent', drainTimeout: '2s', ...flags },
     environment,
   );
   const controlPlane = await startControlPlane(config);

@@ -44,13 +44,9 @@ describe('HTTP, gRPC and CLI', () => {
     this.timeout(180_000);
     folder = await mkdtemp(join(tmpdir(), 'spotlight-doors-'));
     const flags = ['--http-port', '0', '--grpc-port', '0', '--metrics-port', '0', '--log-level', 'error'];
-    server = spawn(
-      process.execPath,
-      [MAIN, 'serve', '--json', ...flags, '--data-dir', join(folder, 'data')],
-      {
-        stdio: ['ignore', 'pipe', 'inherit'],
-      },
-    );
+    server = spawn(process.execPath, [MAIN, 'serve', '--json', ...flags, '--data', join(folder, 'data')], {
+      stdio: ['ignore', 'pipe', 'inherit'],
+    });
     assert.ok(server.stdout);
     for await (const line of createInterface({ input: server.stdout })) {
       const event = JSON.parse(line) as { event: string; http?: string; grpc?: string };

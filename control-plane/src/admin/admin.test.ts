@@ -29,7 +29,7 @@ describe('admin API', function () {
 
   before(async () => {
     dataDir = mkdtempSync(join(tmpdir(), 'spotlight-admin-'));
-    const flags = { dataDir, httpPort: '0', grpcPort: '0', auth: 'required', logLevel: 'silent' };
+    const flags = { data: dataDir, httpPort: '0', grpcPort: '0', auth: 'required', logLevel: 'silent' };
     controlPlane = await startControlPlane(loadConfig(flags, { SPOTLIGHT_ADMIN_KEY: ADMIN }));
   });
   after(async () => {

@@ -50,7 +50,7 @@ export function describeFailure(error: unknown): string | undefined {
     case 'EISDIR':
       return `${what} is a folder, a file is wanted.`;
     case 'ENOSPC':
-      return 'No space left on the disk. Make room, or point --data-dir or SPOTLIGHT_CACHE at another disk.';
+      return 'No space left on the disk. Make room, or point --data or SPOTLIGHT_CACHE at another disk.';
     case 'EADDRINUSE':
       return `Port ${port ?? ''} is already in use. Stop what uses it, or choose another with --http-port, --grpc-port or --metrics-port.`;
     case 'EADDRNOTAVAIL':

@@ -83,7 +83,7 @@ describe('spotlight', () => {
         '--log-level',
         'silent',
       ],
-      ...['--data-dir', join(folder, 'data')],
+      ...['--data', join(folder, 'data')],
     );
     server.close();
     rmSync(folder, { recursive: true, force: true });

@@ -40,7 +40,7 @@ export const SETTINGS = {
   host: setting(host, '127.0.0.1', 'address both doors bind; any but loopback demands API keys'),
   httpPort: setting(port, '8080', 'port of the OpenAI and admin HTTP API; 0 picks a free one'),
   grpcPort: setting(port, '50051', 'port of the gRPC API, where workers join as well; 0 picks a free one'),
-  dataDir: setting(text, join(dataHome, 'spotlight'), 'folder of the embedded database'),
+  data: setting(text, join(dataHome, 'spotlight'), 'folder of the embedded database'),
   databaseUrl: {
     ...optional(postgresUrl, 'Postgres 15 or newer instead of the embedded database'),
     secret: 'flag',

@@ -13,7 +13,7 @@ function refusal(path: string): ServiceError {
   } catch (error) {
     assert.ok(error instanceof ServiceError);
     assert.equal(error.code, ErrorCode.FAILED_PRECONDITION);
-    assert.equal(error.field, 'data-dir');
+    assert.equal(error.field, 'data');
     return error;
   }
   assert.fail('the folder was accepted');
@@ -39,7 +39,7 @@ describe('prepareDataDir', () => {
   it('names a file that stands where the folder should', () => {
     const file = join(root, 'file');
     writeFileSync(file, '');
-    assert.match(refusal(file).message, /file has a file where a folder is needed; .*--data-dir/);
+    assert.match(refusal(file).message, /file has a file where a folder is needed; .*--data/);
     assert.match(refusal(join(file, 'below')).message, /has a file where a folder is needed/);
   });
 
@@ -53,7 +53,7 @@ describe('prepareDataDir', () => {
       encoding: 'utf8',
       ...(process.getuid?.() === 0 ? { uid: 65534, gid: 65534 } : {}),
     });
-    assert.match(said, /new may not be written by this user; .*--data-dir/);
+    assert.match(said, /new may not be written by this user; .*--data/);
   });
 
   it('puts disk trouble in words', () => {

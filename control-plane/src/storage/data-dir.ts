@@ -23,8 +23,8 @@ export function prepareDataDir(path: string): void {
     throw new ServiceError(
       ErrorCode.FAILED_PRECONDITION,
       `The disk of the data folder ${path} has ${Math.floor((bavail * bsize) / 2 ** 20)} MiB free and needs ` +
-        `${LEAST_FREE_BYTES / 2 ** 20} MiB; free some, or choose another with --data-dir.`,
-      { field: 'data-dir' },
+        `${LEAST_FREE_BYTES / 2 ** 20} MiB; free some, or choose another with --data.`,
+      { field: 'data' },
     );
   }
 }
@@ -46,7 +46,7 @@ export function dataDirError(path: string, error: unknown): ServiceError {
     REASONS[code] ?? `cannot be used (${error instanceof Error ? error.message : String(error)})`;
   return new ServiceError(
     ErrorCode.FAILED_PRECONDITION,
-    `The data folder ${path} ${reason}; fix that, or choose another with --data-dir.`,
-    { field: 'data-dir', cause: error },
+    `The data folder ${path} ${reason}; fix that, or choose another with --data.`,
+    { field: 'data', cause: error },
   );
 }

@@ -119,6 +119,6 @@ function openError(dataDir: string, error: Error): ServiceError {
     ErrorCode.FAILED_PRECONDITION,
     `The database in ${join(dataDir, 'pglite')} did not open (${error.message}): it is damaged, of another version, or its ` +
       'disk is full. Restore a copy of it, or move it away to begin with an empty one.',
-    { field: 'data-dir', cause: error },
+    { field: 'data', cause: error },
   );
 }

@@ -35,7 +35,7 @@ describe('LockFile', () => {
     const lock = await LockFile.acquire(path);
     await assert.rejects(LockFile.acquire(path), {
       name: 'ServiceError',
-      message: new RegExp(`in use by process ${process.pid} .*--data-dir`),
+      message: new RegExp(`in use by process ${process.pid} .*--data`),
     });
     lock.release();
     assert.deepEqual(readdirSync(root), []);

@@ -148,8 +148,8 @@ function held(path: string, owner: Owner): ServiceError {
   const where = owner.host === hostname() ? '' : ` on ${owner.host}`;
   return new ServiceError(
     ErrorCode.FAILED_PRECONDITION,
-    `The data folder is in use by process ${owner.pid}${where} (${path}); stop it, or choose another folder with --data-dir.`,
-    { field: 'data-dir' },
+    `The data folder is in use by process ${owner.pid}${where} (${path}); stop it, or choose another folder with --data.`,
+    { field: 'data' },
   );
 }
 

@@ -107,7 +107,7 @@ describe('storage, embedded', function () {
     rmSync(dataDir, { recursive: true });
   });
   const start = (dir = dataDir): Promise<Storage> =>
-    Storage.start({ dataDir: dir, databaseUrl: undefined, databasePool: 1 }, log);
+    Storage.start({ data: dir, databaseUrl: undefined, databasePool: 1 }, log);
 
   it('lets one process have the folder', async () => {
     const storage = await start();
@@ -172,7 +172,7 @@ describe('storage, Postgres', function () {
   let database = 0;
   const start = (name: string): Promise<Storage> =>
     Storage.start(
-      { dataDir: '/nonexistent', databaseUrl: url.replace('/postgres?', `/${name}?`), databasePool: 4 },
+      { data: '/nonexistent', databaseUrl: url.replace('/postgres?', `/${name}?`), databasePool: 4 },
       log,
     );
 

@@ -47,7 +47,7 @@ export class Storage {
    * @throws ServiceError FAILED_PRECONDITION when the data folder cannot be used or another process has it
    */
   static async start(
-    config: Pick<Config, 'dataDir' | 'databaseUrl' | 'databasePool'>,
+    config: Pick<Config, 'data' | 'databaseUrl' | 'databasePool'>,
     log: Log,
   ): Promise<Storage> {
     const limits = { connectionTimeoutMillis: CONNECT_MS, query_timeout: QUERY_MS };
@@ -60,7 +60,7 @@ export class Storage {
       });
       return new Storage(pool, undefined, log);
     }
-    const embedded = await EmbeddedDatabase.claim(config.dataDir, log);
+    const embedded = await EmbeddedDatabase.claim(config.data, log);
     const pool = new Pool({
       ...limits,
       host: embedded.socketDir,

@@ -14,7 +14,7 @@ export interface TemporaryStorage {
 export async function temporaryStorage(): Promise<TemporaryStorage> {
   const dataDir = mkdtempSync(join(tmpdir(), 'spotlight-db-'));
   const storage = await Storage.start(
-    { dataDir, databaseUrl: undefined, databasePool: 1 },
+    { data: dataDir, databaseUrl: undefined, databasePool: 1 },
     pino({ level: 'silent' }),
   );
   await storage.ready;
