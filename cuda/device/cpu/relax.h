@@ -14,7 +14,7 @@
 
 static inline void spotlight_relax(void) {
   /* In cycles of the time-stamp counter, 2 to 4 a nanosecond. */
-  const uint64_t gap = 20000, pause_for = 2000, yield_for = 2000000;
+  const uint64_t gap = 20000, pause_for = 6000, yield_for = 2000000;
   static __thread uint64_t begun, last;
   uint64_t now = __rdtsc();
   if (now - last > gap) begun = now; /* a new wait */
