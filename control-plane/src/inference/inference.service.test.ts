@@ -123,6 +123,9 @@ describe('InferenceService', () => {
     ears = new Ears();
   });
 
+  // A request that runs on holds its deadline, and with it the process.
+  afterEach(() => service.drain(0));
+
   it('calls the worker that routing chose, with a seed and a wire id of its own', () => {
     const generation = service.generate(asked(), ears);
     service.generate(asked(), new Ears());
