@@ -231,6 +231,59 @@ describe('the life of a request', () => {
     assert.deepEqual([refused?.code, refused?.retryable], [ErrorCode.UNAVAILABLE, true]);
   });
 
+  it('ends only the request whose logits are not finite, text so far first, and others run on', async () => {
+    const input = { promptTokens: prompt(130), sampling: { maxTokens: 40, ignoreEos: true } };
+    const expected = await alone(input);
+    let corrupted = 0;
+    harness = new Harness(
+      { damages: ({ position, tokens }) => position === 140 && tokens.length === 1 },
+      { observer: { ...silentObserver, corrupted: () => corrupted++ } },
+    );
+    const struck = harness.start(input);
+    const others = [1, 2].map((salt) => harness.start({ ...input, promptTokens: prompt(90, salt) }));
+    await Promise.all([struck.done, ...others.map((seen) => seen.done)]);
+    assert.deepEqual([struck.error?.code, struck.error?.retryable], [ErrorCode.INTERNAL, false]);
+    assert.match(struck.error?.message ?? '', /logits were not finite after 11 tokens/);
+    assert.deepEqual(struck.choice(0).tokens, expected.choice(0).tokens.slice(0, 11));
+    assert.equal(struck.usage?.completionTokens, 11);
+    for (const seen of others) assert.equal(seen.choice(0).tokens.length, 40);
+    assert.equal(corrupted, 1);
+    assert.equal(harness.engine.health().dead, undefined);
+    await harness.idle();
+  });
+
+  it('lets nobody find the blocks of a request whose logits were not finite', async () => {
+    const input = { promptTokens: prompt(300), sampling: { maxTokens: 8, ignoreEos: true } };
+    const expected = await alone(input);
+    let damaged = false;
+    harness = new Harness({
+      maxBatchTokens: 100,
+      damages: ({ position }) => !damaged && position === 100 && (damaged = true),
+    });
+    const struck = await harness.start(input).done;
+    assert.match(struck.error?.message ?? '', /not finite after 0 tokens/);
+    await harness.idle();
+    const again = await harness.start(input).done;
+    assert.equal(again.usage?.cachedTokens, 0, 'chunks that ran before the draw are forgotten too');
+    assert.deepEqual(again.choice(0).tokens, expected.choice(0).tokens);
+    assert.equal((await harness.start(input).done).usage?.cachedTokens, 256);
+    await harness.idle();
+  });
+
+  it('ends all choices of a request when one is corrupted', async () => {
+    harness = new Harness({
+      damages: ({ position, tokens, sequence }) =>
+        position === 75 && tokens.length === 1 && sequence % 3 === 2,
+    });
+    const seen = harness.start({
+      promptTokens: prompt(70),
+      sampling: { maxTokens: 20, n: 3, ignoreEos: true },
+    });
+    await seen.done;
+    assert.equal(seen.error?.code, ErrorCode.INTERNAL);
+    await harness.idle();
+  });
+
   it('stops: ends what runs, waits for the steps in flight, and may be called again', async () => {
     harness = new Harness({ stepMs: 3 });
     const seen = harness.start(endless);

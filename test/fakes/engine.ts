@@ -38,6 +38,8 @@ export interface FakeEngineOptions {
   readonly stepMs?: number | ((batch: Batch) => number);
   /** The step that faults, counted from 1. */
   readonly dieAtStep?: number;
+  /** Rows whose first position becomes NaN: what attends to it from then on is corrupted. */
+  readonly damages?: (row: BatchRow, step: number) => boolean;
   /** Checks no rule and draws from the last position alone: a bench must not measure the fake. */
   readonly lean?: boolean;
 }
@@ -228,13 +230,13 @@ export class FakeEngine implements Engine {
       this.#dead ??= new EngineError('ENGINE_DEAD', `device fault in step ${id}`);
     if (this.#dead !== undefined) throw this.#dead;
     for (const { from, to } of batch.copies ?? []) this.#store.copy(from, to);
-    const rows = batch.rows.map((row, index) => this.#runRow(row, sequences[index]));
+    const rows = batch.rows.map((row, index) => this.#runRow(id, row, sequences[index]));
     const seconds = (performance.now() - start) / 1000;
     this.#busySeconds += seconds;
     return { step: id, rows, seconds };
   }
 
-  #runRow(row: BatchRow, sequence: FakeSequence | undefined): RowResult {
+  #runRow(step: StepId, row: BatchRow, sequence: FakeSequence | undefined): RowResult {
     if (sequence === undefined) throw new EngineError('INTERNAL', 'a row has no sequence');
     const phase = row.phase === 'prompt' ? 0 : this.#sparsePhase(sequence);
     const promptLogprobs: Logprobs[] = [];
@@ -242,6 +244,7 @@ export class FakeEngine implements Engine {
       const given = row.tokens[i] ?? 0;
       const position = row.position + i;
       this.#store.write(sequence.table, position, given === LAST_SAMPLE ? sequence.lastSample : given, phase);
+      if (i === 0 && this.options.damages?.(row, step) === true) this.#store.damage(sequence.table, position);
       const next = i + 1 < row.tokens.length ? row.tokens[i + 1] : row.nextToken;
       if (row.promptLogprobs === true && next !== undefined) {
         const context = this.#store.read(sequence.table, position);
@@ -250,6 +253,8 @@ export class FakeEngine implements Engine {
     }
     this.#tokens += row.tokens.length;
     const last = row.position + row.tokens.length - 1;
+    if (row.sample && this.#store.isDamaged(sequence.table, last))
+      return { sequence: sequence.id, corrupted: true };
     return {
       sequence: sequence.id,
       ...(row.sample ? this.#draw(sequence, last) : {}),

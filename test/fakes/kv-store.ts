@@ -20,9 +20,20 @@ export function mixText(text: string): number {
 
 export class KvStore {
   readonly #values: Uint32Array;
+  /** 1 where a device would hold something that is not finite; what is written after it takes it over. */
+  readonly #damaged: Uint8Array;
 
   constructor(blocks: number) {
     this.#values = new Uint32Array(blocks * BLOCK_SIZE);
+    this.#damaged = new Uint8Array(blocks * BLOCK_SIZE);
+  }
+
+  isDamaged(table: ArrayLike<number>, position: number): boolean {
+    return position >= 0 && this.#damaged[this.#at(table, position)] === 1;
+  }
+
+  damage(table: ArrayLike<number>, position: number): void {
+    this.#damaged[this.#at(table, position)] = 1;
   }
 
   read(table: ArrayLike<number>, position: number): number {
@@ -31,11 +42,14 @@ export class KvStore {
   }
 
   write(table: ArrayLike<number>, position: number, token: number, phase: number): void {
-    this.#values[this.#at(table, position)] = mix(mix(this.read(table, position - 1), token), phase);
+    const at = this.#at(table, position);
+    this.#values[at] = mix(mix(this.read(table, position - 1), token), phase);
+    this.#damaged[at] = this.isDamaged(table, position - 1) ? 1 : 0;
   }
 
   copy(from: number, to: number): void {
-    this.#values.copyWithin(to * BLOCK_SIZE, from * BLOCK_SIZE, (from + 1) * BLOCK_SIZE);
+    for (const array of [this.#values, this.#damaged])
+      array.copyWithin(to * BLOCK_SIZE, from * BLOCK_SIZE, (from + 1) * BLOCK_SIZE);
   }
 
   /** Hash of everything up to and including the position, each read through the table. */

@@ -92,6 +92,10 @@ export class Lifecycle {
     const draws = plan.draws[row] === 1;
     if (draws) choice.pending--;
     if (choice.finished) return;
+    if (outcome.corrupted === true) {
+      this.#corrupted(choice, now);
+      return;
+    }
     if (plan.incarnation[row] === choice.incarnation) {
       choice.retired = plan.end(row);
       this.#register(choice);
@@ -115,6 +119,19 @@ export class Lifecycle {
     this.#time(choice, now);
     this.output.token(choice, token, choice.stops.accept(token), outcome.logprobs);
     if (choice.finished) this.#finishChoice(choice, now);
+  }
+
+  /**
+   * The row's logits held nothing finite. Where the damage began is unknown, so every block of the choice's beginning is
+   * forgotten, those another request wrote too: found again, it would end the next request alike.
+   */
+  #corrupted(choice: Choice, now: number): void {
+    const { request } = choice;
+    const full = Math.floor(choice.known / BLOCK_SIZE);
+    for (let block = 0; block < full; block++) this.memory.blocks.forget(choice.chain.key(block));
+    this.observer.corrupted();
+    const message = `the model's logits were not finite after ${request.completionTokens} tokens; its weights may be damaged, or this prompt overflows it`;
+    this.fail(request, refusal(ErrorCode.INTERNAL, message), now);
   }
 
   #time(choice: Choice, now: number): void {

@@ -47,6 +47,8 @@ export interface EngineObserver {
   prefixLookup(queried: number, found: number): void;
   /** submit() refused a request. */
   rejected(code: ErrorCode): void;
+  /** A row's logits held nothing finite; its request has ended with an error. */
+  corrupted(): void;
   /** The idle audit found blocks lost or held twice. */
   auditFailed(problem: string): void;
 }
@@ -60,5 +62,6 @@ export const silentObserver: EngineObserver = {
   preempted: () => undefined,
   prefixLookup: () => undefined,
   rejected: () => undefined,
+  corrupted: () => undefined,
   auditFailed: () => undefined,
 };

@@ -102,6 +102,25 @@ describe('BlockManager', () => {
     assert.deepEqual(auditBlocks(manager, []), []);
   });
 
+  it('forgets one key: a block nobody holds is free, one that is held is no longer found', () => {
+    const manager = new BlockManager(3);
+    const held = tableOf(manager, 1);
+    const cached = tableOf(manager, 2);
+    manager.cache.register(held.at(0), 'held');
+    manager.cache.register(cached.at(0), 'cached');
+    manager.cache.register(cached.at(1), 'other');
+    manager.release(cached, 0);
+    for (const key of ['held', 'cached', 'unknown']) manager.forget(key);
+    assert.equal(manager.cache.find('held'), undefined);
+    assert.equal(manager.cache.find('cached'), undefined);
+    assert.notEqual(manager.cache.find('other'), undefined);
+    assert.equal(manager.freeCount, 1);
+    assert.deepEqual(auditBlocks(manager, [held]), []);
+    manager.release(held, 0);
+    assert.equal(manager.freeCount, 2);
+    assert.deepEqual(auditBlocks(manager, []), []);
+  });
+
   it('refuses to end a hold that nobody has', () => {
     const manager = new BlockManager(1);
     assert.throws(() => {

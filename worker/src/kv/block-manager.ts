@@ -93,6 +93,12 @@ export class BlockManager {
     for (const block of this.cache.clear()) this.#free[this.#freeCount++] = block;
   }
 
+  /** The block of this key is found no more; whoever holds it keeps it. */
+  forget(key: string): void {
+    const block = this.cache.forget(key);
+    if (block !== undefined) this.#free[this.#freeCount++] = block;
+  }
+
   /** Every hold that waits for a step, one entry a hold. For the audit. */
   *retiringBlocks(): IterableIterator<number> {
     for (const { blocks } of this.#retiring) yield* blocks;

@@ -93,7 +93,7 @@ export class PrefixCache {
     const oldest = this.#at(this.#newer, this.total);
     if (oldest === this.total) return undefined;
     this.unpark(oldest as BlockId);
-    this.#forget(oldest as BlockId);
+    this.#unkey(oldest as BlockId);
     return oldest as BlockId;
   }
 
@@ -104,7 +104,17 @@ export class PrefixCache {
     for (let block = this.reclaim(); block !== undefined; block = this.reclaim()) yield block;
   }
 
-  #forget(block: BlockId): void {
+  /** The key is found no more. Gives its block when nobody holds it: it is no longer parked, and the caller's to free. */
+  forget(key: string): BlockId | undefined {
+    const block = this.#blocks.get(key);
+    if (block === undefined) return undefined;
+    this.#unkey(block);
+    if (!this.isParked(block)) return undefined;
+    this.unpark(block);
+    return block;
+  }
+
+  #unkey(block: BlockId): void {
     const key = this.#keys[block];
     if (key !== undefined) this.#blocks.delete(key);
     this.#keys[block] = undefined;

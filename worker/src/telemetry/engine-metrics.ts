@@ -62,6 +62,7 @@ export class EngineMetrics implements EngineObserver {
   private readonly rejections;
   private readonly steps;
   private readonly auditFailures;
+  private readonly corruptedRows;
 
   constructor(registry: Registry, facts: EngineFacts, load: () => Load) {
     this.labels = { model_name: facts.modelName, engine: '0' };
@@ -160,6 +161,10 @@ export class EngineMetrics implements EngineObserver {
       'spotlight:audit_failures_total',
       'Idle audits that found blocks lost or held twice',
     );
+    this.corruptedRows = this.counter(
+      'spotlight:corrupted_rows_total',
+      'Rows whose logits held nothing finite; each ended its request with an error',
+    );
     this.gauges(facts, load);
   }
 
@@ -221,6 +226,10 @@ export class EngineMetrics implements EngineObserver {
 
   rejected(code: ErrorCode): void {
     this.rejections.inc({ reason: ErrorCode[code].toLowerCase() });
+  }
+
+  corrupted(): void {
+    this.corruptedRows.inc();
   }
 
   auditFailed(): void {

@@ -90,6 +90,7 @@ describe('metrics and health over HTTP', () => {
     metrics.prefixLookup(100, 64);
     metrics.preempted();
     metrics.rejected(ErrorCode.PROMPT_TOO_LONG);
+    metrics.corrupted();
     metrics.auditFailed();
     metrics.finished({
       finishReasons: [FinishReason.STOP, FinishReason.LENGTH],
@@ -116,6 +117,7 @@ describe('metrics and health over HTTP', () => {
     assert.equal(await value('vllm:request_success_total', 'finished_reason="length"'), 1);
     assert.equal(await value('vllm:admission_rejections_total', 'reason="prompt_too_long"'), 1);
     assert.equal(await value('spotlight:audit_failures_total'), 1);
+    assert.equal(await value('spotlight:corrupted_rows_total'), 1);
     assert.equal(await value('spotlight:steps_total'), 1);
     assert.equal(await value('vllm:iteration_tokens_total_sum'), 62);
     assert.equal(await value('vllm:request_inference_time_seconds_sum'), 0.75);
