@@ -1,7 +1,8 @@
 // The ladder of CPU attention: reference, portable, avx2, avx512. Decode prints microseconds a
-// layer (append, encode, score, select, attend, tail) while walking over enough layers that no
-// cache holds them; prefill prints GFLOP/s of its two causal products. usage: attention_bench
-// [--threads N] [--isa NAME] [--context N] [--only decode|prefill|rows]
+// layer while walking over layers as a step does: between two of them every thread reads its share
+// of a layer's weights, untimed, so that attention finds its cache as cold as the model leaves it.
+// Prefill prints GFLOP/s of its two causal products. usage: attention_bench [--threads N]
+// [--isa NAME] [--context N] [--only decode|prefill|rows] [--way dense|spotlight|tail]
 #include <sched.h>
 #include <time.h>
 
@@ -32,10 +33,12 @@ constexpr int32_t kQueryHeads = kKvHeads * kGroup;
 // The cache touched in one walk over the layers: far above any last-level cache, within a small
 // machine's memory.
 constexpr size_t kMostCacheBytes = size_t{768} << 20;
+// A layer's weights in the default model's file (4-bit), head included.
+constexpr size_t kWeightBytes = size_t{3} << 20;
 
 struct Options {
   int32_t threads = 2, context = 0;
-  std::string isa, only;
+  std::string isa, only, way;
 };
 
 // Wall clock; with one thread that thread's CPU time, which a busy machine does not stretch.
@@ -165,8 +168,18 @@ struct Walk {
   int32_t tokens = 1, threads = 1, layers = 1;
   bool append = true, attend = true;
   LayerPolicy policy;
+  bool cold = false;
   double at_least_seconds = 0.7;
 };
+
+// Reads this thread's share of what stands for one layer's weights.
+uint64_t read_weights(const uint64_t* weights, int32_t layer, int32_t ith, int32_t threads) {
+  const size_t words = kWeightBytes / sizeof(uint64_t);
+  const uint64_t* from = weights + layer * words + words * ith / threads;
+  uint64_t sum = 0;
+  for (size_t i = 0; i < words / threads; i++) sum ^= from[i];
+  return sum;
+}
 
 double seconds_a_layer(World& world, const Walk& walk) {
   const auto backend = make_backend(walk.backend);
@@ -181,6 +194,9 @@ double seconds_a_layer(World& world, const Walk& walk) {
   const std::vector<float> q = normal(size_t{1} * tokens * kQueryHeads * kDim, 1);
   const std::vector<float> kv = normal(size_t{1} * tokens * kKvHeads * kDim, 2);
   std::vector<float> out(q.size());
+  const std::vector<uint64_t> weights(walk.cold ? kWeightBytes / sizeof(uint64_t) * walk.layers : 0,
+                                      1);
+  std::atomic<uint64_t> read{0};
   Buffer<std::byte> shared(backend->team_scratch(world.context, tokens, world.tokens));
   SpinBarrier barrier;
   std::atomic<int32_t> ticket{0};
@@ -194,9 +210,11 @@ double seconds_a_layer(World& world, const Walk& walk) {
     Team team{ith, threads, &barrier, own.data, shared.data, &ticket};
     const double start = now(threads);
     while (more.load()) {
-      team.meet();
-      const double begin = now(threads);
+      double spent = 0;
       for (int32_t layer = 0; layer < walk.layers; layer++) {
+        if (walk.cold) read += read_weights(weights.data(), layer, ith, threads);
+        team.meet();
+        const double begin = now(threads);
         LayerIo io;
         io.layer = layer;
         io.q = q.data();
@@ -204,15 +222,13 @@ double seconds_a_layer(World& world, const Walk& walk) {
         io.out = out.data();
         io.q_stride = io.out_stride = kQueryHeads * kDim;
         io.k_stride = io.v_stride = kKvHeads * kDim;
-        if (walk.append)
-          backend->append(world.context, io, &row, 1, team);
-        else
-          team.meet();
+        if (walk.append) backend->append(world.context, io, &row, 1, team);
         if (walk.attend) backend->attend(world.context, io, &row, 1, team);
+        team.meet();
+        spent += now(threads) - begin;
       }
-      team.meet();
       if (ith == 0) {
-        best = std::min(best, now(threads) - begin);
+        best = std::min(best, spent);
         if (now(threads) - start > walk.at_least_seconds) more = false;
       }
       team.meet();
@@ -262,10 +278,15 @@ void decode(const Options& options, const std::vector<std::string>& isas) {
       select_isa(isa);
       const auto a_layer = [&](const char* backend, const LayerPolicy& policy) {
         return 1e6 * seconds_a_layer(world, {backend, true, 1, options.threads, world.layers, true,
-                                             true, policy});
+                                             true, policy, true});
       };
-      std::printf("%8d %-10s %12.1f %12.1f %12.1f\n", context, isa.c_str(), a_layer("dense", plain),
-                  a_layer("spotlight", plain), a_layer("spotlight", tail));
+      const auto wanted = [&](const char* way) {
+        return options.way.empty() || options.way == way;
+      };
+      std::printf("%8d %-10s", context, isa.c_str());
+      std::printf(" %12.1f", wanted("dense") ? a_layer("dense", plain) : NAN);
+      std::printf(" %12.1f", wanted("spotlight") ? a_layer("spotlight", plain) : NAN);
+      std::printf(" %12.1f\n", wanted("tail") ? a_layer("spotlight", tail) : NAN);
       std::fflush(stdout);
     }
   }
@@ -326,6 +347,7 @@ Options parse(int count, char** words) {
     if (flag == "--context") options.context = std::atoi(words[i + 1]);
     if (flag == "--isa") options.isa = words[i + 1];
     if (flag == "--only") options.only = words[i + 1];
+    if (flag == "--way") options.way = words[i + 1];
   }
   return options;
 }

@@ -1,5 +1,7 @@
 // The default encoder: a KV head's key code is sign(k Wk); the group's queries become one vector of
-// 4-bit integers, the quantised sum of softsign(q Wq) over its heads. A part is 64 columns of both.
+// 4-bit integers, the quantised sum of softsign(q Wq) over its heads. A part is 64 columns of both,
+// and what one part reads of the weights lies in one piece: a decode step finds them in no cache,
+// and only a long run of addresses comes from memory at its full pace.
 #include <algorithm>
 
 #include "attention/kernels.h"
@@ -29,7 +31,7 @@ class LinearAsymEncoder : public CodeEncoder {
         throw Error(kArtifactMismatch,
                     "layers." + std::to_string(i) +
                         ": key.weight and query.weight must be [heads, head_dim, bits]");
-      layers_[i] = {WeightMatrix(from.key), WeightMatrix(from.query)};
+      layers_[i] = {WeightMatrix(by_part(from.key, 1)), WeightMatrix(by_part(from.query, group_))};
     }
   }
 
@@ -48,7 +50,7 @@ class LinearAsymEncoder : public CodeEncoder {
   void encode_keys(int32_t layer, int32_t kv_head, int32_t part, const float* keys, int32_t tokens,
                    uint32_t* codes, int32_t code_stride, float* scratch) const override {
     const CodeKernels& kernel = kernels().code;
-    ProjectOp op = projection(layers_[layer].key, kv_head, part);
+    ProjectOp op = projection(layers_[layer].key, kv_head, part, 0, 1);
     op.x = keys;
     op.x_stride = dim_;
     op.rows = tokens;
@@ -64,7 +66,7 @@ class LinearAsymEncoder : public CodeEncoder {
                       int64_t stride, int32_t tokens, uint32_t* out, int64_t out_stride,
                       float*) const override {
     for (int32_t g = 0; g < group_; g++) {
-      ProjectOp op = projection(layers_[layer].query, kv_head * group_ + g, part);
+      ProjectOp op = projection(layers_[layer].query, kv_head, part, g, group_);
       op.x = queries + g * dim_;
       op.x_stride = stride;
       op.rows = tokens;
@@ -90,13 +92,33 @@ class LinearAsymEncoder : public CodeEncoder {
     WeightMatrix key, query;
   };
 
-  ProjectOp projection(const WeightMatrix& weight, int32_t head, int32_t part) const {
+  int32_t columns(int32_t part) const { return std::min(kPartBits, bits_ - part * kPartBits); }
+
+  // From [kv_heads, heads, dim, bits] to [kv_heads, parts, heads, dim, columns of the part].
+  std::vector<float> by_part(const std::vector<float>& weights, int32_t heads) const {
+    const int32_t matrices = static_cast<int32_t>(weights.size() / (size_t{1} * dim_ * bits_));
+    std::vector<float> made;
+    made.reserve(weights.size());
+    for (int32_t first = 0; first < matrices; first += heads)
+      for (int32_t part = 0; part < parts(); part++)
+        for (int32_t row = first * dim_; row < (first + heads) * dim_; row++) {
+          const auto from = weights.begin() + int64_t{row} * bits_ + part * kPartBits;
+          made.insert(made.end(), from, from + columns(part));
+        }
+    return made;
+  }
+
+  // One of the `heads` heads that lie together in a part's piece.
+  ProjectOp projection(const WeightMatrix& weight, int32_t kv_head, int32_t part, int32_t head,
+                       int32_t heads) const {
+    const size_t rows = static_cast<size_t>(heads) * dim_;
     ProjectOp op{};
     op.dim = dim_;
-    op.weight = weight.at(static_cast<size_t>(head) * dim_ * bits_ + part * kPartBits);
-    op.weight_stride = bits_;
+    op.columns = columns(part);
+    op.weight_stride = op.columns;
+    op.weight = weight.at(kv_head * rows * bits_ + rows * part * kPartBits +
+                          static_cast<size_t>(head) * dim_ * op.columns);
     op.bf16 = weight.bf16();
-    op.columns = std::min(kPartBits, bits_ - part * kPartBits);
     op.activation = Activation::kNone;
     return op;
   }

@@ -49,13 +49,20 @@ inline void project_tile(const ProjectOp& op, int32_t row, int32_t column) {
   }
 }
 
+// Tiles of Vectors from `column` on; returns the column of what is left.
+template <bool kBf16, int Rows, int Vectors>
+inline int32_t project_columns(const ProjectOp& op, int32_t row, int32_t column) {
+  for (; column + Vectors * kWidth <= op.columns; column += Vectors * kWidth)
+    project_tile<kBf16, Rows, Vectors>(op, row, column);
+  return column;
+}
+
 template <bool kBf16, int Rows>
 inline void project_rows(const ProjectOp& op, int32_t row) {
-  constexpr int kVectors = Rows == 1 ? 2 * kTileVectors : kTileVectors;
   int32_t column = 0;
-  for (; column + kVectors * kWidth <= op.columns; column += kVectors * kWidth)
-    project_tile<kBf16, Rows, kVectors>(op, row, column);
-  for (; column < op.columns; column += kWidth) project_tile<kBf16, Rows, 1>(op, row, column);
+  if constexpr (Rows == 1) column = project_columns<kBf16, Rows, 2 * kTileVectors>(op, row, column);
+  column = project_columns<kBf16, Rows, kTileVectors>(op, row, column);
+  project_columns<kBf16, Rows, 1>(op, row, column);
 }
 
 template <bool kBf16>
