@@ -24,6 +24,7 @@ inline constexpr char kArtifactNotFound[] = "ARTIFACT_NOT_FOUND";
 inline constexpr char kArtifactCorrupt[] = "ARTIFACT_CORRUPT";
 inline constexpr char kArtifactMismatch[] = "ARTIFACT_MISMATCH";
 inline constexpr char kOutOfMemory[] = "OUT_OF_MEMORY";
+inline constexpr char kDeviceUnavailable[] = "DEVICE_UNAVAILABLE";
 inline constexpr char kQueueFull[] = "QUEUE_FULL";
 inline constexpr char kEngineDead[] = "ENGINE_DEAD";
 inline constexpr char kEngineDisposed[] = "ENGINE_DISPOSED";

@@ -9,6 +9,7 @@ export const ENGINE_ERROR_CODES = [
   'ARTIFACT_CORRUPT', // truncated, NaN, wrong dims
   'ARTIFACT_MISMATCH', // made for another model, or wider than the code planes
   'OUT_OF_MEMORY',
+  'DEVICE_UNAVAILABLE', // no such device here, or a library it needs is missing; message says which
   'QUEUE_FULL', // two steps in flight
   'ENGINE_DEAD', // a device fault; every later call rejects with the first fault's message
   'ENGINE_DISPOSED',

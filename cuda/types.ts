@@ -67,7 +67,9 @@ export interface EngineOptions {
   /** Compute threads, the submitting thread of the pool included; default: physical cores. */
   readonly threads?: number;
   readonly isa?: Isa;
-  /** Blocks in the pool; or give kvBytes and the engine reports how many fit. */
+  /** Of a GPU's weights, activations and cache; the CPU keeps the file's types. Default bf16. */
+  readonly dtype?: 'bf16' | 'fp16';
+  /** Blocks in the pool; or give kvBytes and the engine reports how many fit; without either a GPU takes what its free memory holds. */
   readonly blocks?: number;
   readonly kvBytes?: number;
   /** Most tokens in one batch. Default 512. */

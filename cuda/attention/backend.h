@@ -72,7 +72,10 @@ int32_t budget(const LayerPolicy& policy, int32_t context);
 // Some consecutive tokens of one sequence in a step.
 struct RowView {
   const int32_t* block_table = nullptr;  // block ids; entry p / 64 holds position p
-  int32_t first = 0;                     // the row's first token in the step's packed tokens
+  int32_t blocks = 0;                    // entries of block_table
+  int32_t seat = 0;    // of the sequence: where a device keeps what outlives the step
+  bool seated = true;  // false: the sequence's first row, the seat holds another's remains
+  int32_t first = 0;   // the row's first token in the step's packed tokens
   int32_t tokens = 0;
   int32_t position = 0;    // absolute position of the first token
   bool generated = false;  // phase: false attends densely, true by policy, each token with its own

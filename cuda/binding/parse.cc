@@ -203,6 +203,7 @@ EngineOptions parse_engine_options(const Napi::Object& object) {
   options.attention = parse_attention(Field(object, "attention").object());
   if (const Field device(object, "device"); device.given()) options.device = device.text();
   if (const Field isa(object, "isa"); isa.given()) options.isa = isa.text();
+  if (const Field dtype(object, "dtype"); dtype.given()) options.dtype = dtype.text();
   const auto optional = [&](const char* key, int32_t& target) {
     const Field field(object, key);
     if (!field.given()) return;

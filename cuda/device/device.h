@@ -57,10 +57,13 @@ class Program {
   virtual void record(Recorder& recorder) const = 0;
 };
 
-// One step, packed. All pointers stay valid until run returns.
+// One step, packed. All pointers but block tables and policies stay valid until finish returns.
 struct StepInput {
   const int32_t* tokens = nullptr;     // [count]
   const int32_t* positions = nullptr;  // [count]
+  // [count] the seat whose last draw this token is, -1: tokens has it. A device of depth 1 needs no
+  // look: tokens then has the draw already.
+  const int32_t* feeds = nullptr;
   int32_t count = 0;
   const RowView* rows = nullptr;
   int32_t row_count = 0;
@@ -82,10 +85,27 @@ class Device {
   virtual Weight load(const std::vector<const WeightView*>& views) = 0;
   // Whether load would take these as one.
   virtual bool stackable(const std::vector<const WeightView*>& views) const = 0;
-  virtual void run(const Program& program, const StepInput& step) = 0;
-  // No step has come for a while: threads that poll may sleep. The next run wakes them.
+  // The block pool, once, after the weights. blocks 0: as many as free memory holds. Returns how
+  // many there are. Throws OUT_OF_MEMORY, INVALID_ARGUMENT.
+  virtual int32_t open_pool(int32_t blocks) = 0;
+  // Steps it holds at once. 1: launch runs the step to its end. 2: launch returns while the step
+  // runs, and the next may be launched behind it, fed by draws only the device knows.
+  virtual int32_t depth() const = 0;
+  virtual void launch(const Program& program, const StepInput& step) = 0;
+  // Whether finish would return at once.
+  virtual bool finished() = 0;
+  // Waits for the oldest step launched and writes its tasks' answers and its rows' traces.
+  virtual void finish() = 0;
+  void run(const Program& program, const StepInput& step) {
+    launch(program, step);
+    finish();
+  }
+  // No step has come for a while: threads that poll may sleep. The next launch wakes them.
   virtual void idle() = 0;
-  // Block pool and slots. Only between runs.
+  // An artifact's codes as this device computes them. Any thread.
+  virtual std::unique_ptr<Encoder> make_encoder(const Artifact& artifact) const = 0;
+  // Block pool and slots: done in the order of the calls among the launches. rehash returns when it
+  // is done; set_encoder only while no step in flight uses the plane.
   virtual void copy_block(int32_t from, int32_t to) = 0;
   virtual void set_encoder(int32_t plane, const Encoder* encoder) = 0;
   virtual void rehash(int32_t plane, const int32_t* blocks, const int32_t* filled,
@@ -95,14 +115,20 @@ class Device {
 struct DeviceOptions {
   ModelConfig config;
   std::string isa = "auto";
+  std::string dtype = "bf16";  // of a GPU's weights, activations and cache: "bf16" or "fp16"
   std::string backend = "spotlight";
   int32_t threads = 1;
-  int32_t blocks = 0;
   int32_t code_bits = 128;
-  int32_t max_tokens = 512;  // most tokens of one step
+  int32_t max_tokens = 512;     // most tokens of one step
+  int32_t max_sequences = 256;  // most rows of one step, and seats
   AttentionCounters* counters = nullptr;
 };
 
 std::unique_ptr<Device> make_cpu_device(const DeviceOptions& options);
+// Throws DEVICE_UNAVAILABLE saying what is missing: a GPU, its driver, a library, or CUDA in this
+// build.
+std::unique_ptr<Device> make_cuda_device(const DeviceOptions& options);
+// "cpu" or "cuda". Throws INVALID_ARGUMENT for another.
+std::unique_ptr<Device> make_device(const std::string& kind, const DeviceOptions& options);
 
 }  // namespace spotlight

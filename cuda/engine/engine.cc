@@ -52,18 +52,12 @@ void check_positive(int64_t value, int64_t most, const char* field) {
 }
 
 EngineOptions resolved(EngineOptions options, const ModelConfig& config) {
-  if (options.device != "cpu") {
-    throw Error(kInvalidArgument,
-                "device: \"" + options.device + "\", this build of the native module has \"cpu\"");
-  }
   if (options.threads == 0) options.threads = physical_cores();
   check_positive(options.threads, kMaxThreads, "threads");
   check_positive(options.max_batch_tokens, 1 << 20, "maxBatchTokens");
   check_positive(options.max_sequences, 1 << 20, "maxSequences");
   validate(options.attention, config.layers);
-  if (options.blocks == 0) {
-    if (options.kv_bytes <= 0)
-      throw Error(kInvalidArgument, "blocks: give blocks or kvBytes, at least one block");
+  if (options.blocks == 0 && options.kv_bytes > 0) {
     const auto one = static_cast<int64_t>(block_bytes(config, options.code_bits));
     const int64_t fit = options.kv_bytes / one;
     if (fit < 1) {
@@ -77,7 +71,7 @@ EngineOptions resolved(EngineOptions options, const ModelConfig& config) {
 
 }  // namespace
 
-Engine::Engine(const EngineOptions& options, const MakeDevice& make_device)
+Engine::Engine(const EngineOptions& options, const MakeDevice& make)
     : file_(open_model(options.model)) {
   const ModelConfig& config = file_->config();
   validate(config);
@@ -87,12 +81,14 @@ Engine::Engine(const EngineOptions& options, const MakeDevice& make_device)
   device.isa = options_.isa;
   device.backend = options_.attention.backend;
   device.threads = options_.threads;
-  device.blocks = options_.blocks;
+  device.dtype = options_.dtype;
   device.code_bits = options_.code_bits;
   device.max_tokens = options_.max_batch_tokens;
+  device.max_sequences = options_.max_sequences;
   device.counters = &counters_;
-  device_ = make_device(device);
+  device_ = make(options_.device, device);
   model_ = std::make_unique<Transformer>(*file_, *device_);
+  options_.blocks = device_->open_pool(options_.blocks);
   slots_ = std::make_unique<Slots>(*device_, options_.blocks);
   LedgerLimits limits;
   limits.vocab = config.vocab;
@@ -108,6 +104,7 @@ Engine::~Engine() {
   {
     const std::lock_guard<std::mutex> lock(mutex_);
     stopping_ = true;
+    queued_.store(true, std::memory_order_release);
   }
   wake_.notify_one();
   thread_.join();
@@ -186,7 +183,7 @@ std::unique_ptr<Encoder> Engine::encoder_for(const Artifact& artifact) const {
                     std::to_string(options_.code_bits) + ": start it with codeBits " +
                     std::to_string(artifact.plane_bits()));
   }
-  return make_encoder(artifact, config.layers);
+  return device_->make_encoder(artifact);
 }
 
 void Engine::set_encoder(int32_t slot, std::unique_ptr<Encoder> encoder, CommandDone done) {
@@ -250,6 +247,7 @@ void Engine::push(Job job) {
   {
     const std::lock_guard<std::mutex> lock(mutex_);
     queue_.push_back(std::move(job));
+    queued_.store(true, std::memory_order_release);
   }
   wake_.notify_one();
 }
@@ -257,91 +255,159 @@ void Engine::push(Job job) {
 // --- The engine thread
 // ----------------------------------------------------------------------------------------------
 
+bool Engine::next(Job& job) {
+  // With a step in flight this thread polls: the device's next step must be launched before it
+  // falls idle, and waking from a sleep takes longer than that.
+  while (!flights_.empty() && !queued_.load(std::memory_order_acquire)) {
+    if (device_->finished()) return false;
+    std::this_thread::yield();
+  }
+  std::unique_lock<std::mutex> lock(mutex_);
+  const auto wanted = [this] { return stopping_ || !queue_.empty(); };
+  if (flights_.empty() && !wake_.wait_for(lock, kIdleAfter, wanted)) {
+    lock.unlock();
+    device_->idle();
+    lock.lock();
+    wake_.wait(lock, wanted);
+  }
+  if (queue_.empty()) return false;
+  job = std::move(queue_.front());
+  queue_.pop_front();
+  queued_.store(stopping_ || !queue_.empty(), std::memory_order_release);
+  return true;
+}
+
 void Engine::loop() {
   while (true) {
-    Job job;
-    {
-      std::unique_lock<std::mutex> lock(mutex_);
-      const auto wanted = [this] { return stopping_ || !queue_.empty(); };
-      if (!wake_.wait_for(lock, kIdleAfter, wanted)) {
-        lock.unlock();
-        device_->idle();
-        lock.lock();
-        wake_.wait(lock, wanted);
+    if (static_cast<int32_t>(flights_.size()) < device_->depth()) {
+      Job job;
+      if (next(job)) {
+        run(std::move(job));
+        continue;
       }
-      if (queue_.empty()) return;
-      job = std::move(queue_.front());
-      queue_.pop_front();
+      // Stopping, with nothing queued and nothing in flight.
+      if (flights_.empty()) return;
     }
-    run(job);
+    land();
   }
 }
 
-void Engine::run(Job& job) {
-  StepResult result;
+void Engine::run(Job job) {
+  if (job.command || waits(job)) {
+    while (!flights_.empty()) land();
+  }
+  if (job.command) {
+    command(job);
+  } else {
+    launch(std::move(job));
+    // Nothing to overlap with: answer before looking for more.
+    if (device_->depth() == 1 && !flights_.empty()) land();
+  }
+}
+
+bool Engine::waits(const Job& job) const {
+  if (flights_.empty()) return false;
+  for (size_t i = 0; i < job.batch.rows.size(); i++)
+    if (job.batch.rows[i].sample && job.sequences[i]->sampling.penalises()) return true;
+  return false;
+}
+
+std::exception_ptr Engine::fault(const std::exception_ptr& cause) {
+  const std::lock_guard<std::mutex> lock(mutex_);
+  if (!dead_.load(std::memory_order_acquire)) {
+    try {
+      std::rethrow_exception(cause);
+    } catch (const std::exception& error) {
+      fault_ = error.what();
+    } catch (...) {
+      fault_ = "unknown fault";
+    }
+    dead_.store(true, std::memory_order_release);
+  }
+  return std::make_exception_ptr(Error(kEngineDead, "the engine is dead: " + fault_));
+}
+
+void Engine::command(Job& job) {
   std::exception_ptr error;
   try {
     throw_if_dead();
-    if (job.command) {
-      job.command();
-    } else {
-      result = run_step(job);
-    }
+    job.command();
   } catch (...) {
-    error = std::current_exception();
-    if (!dead_.load(std::memory_order_acquire)) {
-      const std::lock_guard<std::mutex> lock(mutex_);
-      try {
-        throw;
-      } catch (const std::exception& fault) {
-        fault_ = fault.what();
-      } catch (...) {
-        fault_ = "unknown fault";
-      }
-      error = std::make_exception_ptr(Error(kEngineDead, "the engine is dead: " + fault_));
-      dead_.store(true, std::memory_order_release);
-    }
+    error = fault(std::current_exception());
   }
-  if (job.command) {
-    job.command_done(error);
-  } else {
-    job.done(std::move(result), error);
-  }
+  job.command_done(error);
 }
 
-StepResult Engine::run_step(Job& job) {
-  const auto start = std::chrono::steady_clock::now();
-  for (const auto& [from, to] : job.batch.copies) {
-    if (from == to) continue;
-    device_->copy_block(from, to);
-    slots_->copied(from, to);
-  }
-  const ModelConfig& config = file_->config();
-  for (size_t i = 0; i < job.batch.rows.size(); i++) {
-    const BatchRow& row = job.batch.rows[i];
-    Sequence& sequence = *job.sequences[i];
-    if (sequence.policies.empty()) {
-      sequence.policies = resolve_policies(options_.attention, sequence.attention, config.layers,
-                                           slots_->encoder(sequence.slot));
-      slots_->freshen(sequence.slot, sequence.block_table, sequence.given_blocks, row.position);
+void Engine::launch(Job job) {
+  Flight flight;
+  flight.launched = Clock::now();
+  try {
+    throw_if_dead();
+    for (const auto& [from, to] : job.batch.copies) {
+      if (from == to) continue;
+      device_->copy_block(from, to);
+      slots_->copied(from, to);
     }
-    sequence.block_table.insert(sequence.block_table.end(), row.append_blocks.begin(),
-                                row.append_blocks.end());
-    slots_->appending(sequence.block_table, row.position, static_cast<int32_t>(row.tokens.size()));
+    const ModelConfig& config = file_->config();
+    for (size_t i = 0; i < job.batch.rows.size(); i++) {
+      const BatchRow& row = job.batch.rows[i];
+      Sequence& sequence = *job.sequences[i];
+      if (sequence.policies.empty()) {
+        sequence.policies = resolve_policies(options_.attention, sequence.attention, config.layers,
+                                             slots_->encoder(sequence.slot));
+        slots_->freshen(sequence.slot, sequence.block_table, sequence.given_blocks, row.position);
+      }
+      sequence.block_table.insert(sequence.block_table.end(), row.append_blocks.begin(),
+                                  row.append_blocks.end());
+      slots_->appending(sequence.block_table, row.position,
+                        static_cast<int32_t>(row.tokens.size()));
+    }
+    if (!job.batch.rows.empty()) {
+      flight.pack = &packs_[static_cast<size_t>(launched_++ % kMaxStepsInFlight)];
+      const StepInput& input =
+          flight.pack->pack(job.batch, job.sequences, config.layers * config.kv_heads);
+      flight.tokens = input.count;
+      device_->launch(*model_, input);
+      for (const auto& sequence : job.sequences) sequence->seated = true;
+    }
+  } catch (...) {
+    const std::exception_ptr error = fault(std::current_exception());
+    while (!flights_.empty()) land();
+    StepResult none;
+    none.step = job.step;
+    job.done(std::move(none), error);
+    return;
   }
+  flight.job = std::move(job);
+  flights_.push_back(std::move(flight));
+}
+
+void Engine::land() {
+  Flight flight = std::move(flights_.front());
+  flights_.pop_front();
   StepResult result;
-  result.step = job.step;
-  if (!job.batch.rows.empty()) {
-    const StepInput& input = pack_.pack(job.batch, job.sequences, config.layers * config.kv_heads);
-    device_->run(*model_, input);
-    result.rows = pack_.results(job.batch, job.sequences);
-    tokens_ += input.count;
+  result.step = flight.job.step;
+  std::exception_ptr error;
+  try {
+    throw_if_dead();
+    if (flight.pack != nullptr) {
+      device_->finish();
+      result.rows = flight.pack->results(flight.job.batch, flight.job.sequences);
+    }
+  } catch (...) {
+    error = fault(std::current_exception());
   }
-  const auto took = std::chrono::steady_clock::now() - start;
+  // Steps overlap: a step counts from where the one before it ended.
+  const Clock::time_point now = Clock::now();
+  const auto took = now - std::max(flight.launched, last_landing_);
+  last_landing_ = now;
   result.seconds = std::chrono::duration<double>(took).count();
+  if (error == nullptr) {
+    tokens_ += flight.tokens;
+    steps_++;
+  }
   busy_nanoseconds_ += std::chrono::duration_cast<std::chrono::nanoseconds>(took).count();
-  steps_++;
-  return result;
+  flight.job.done(std::move(result), error);
 }
 
 }  // namespace spotlight

@@ -1,10 +1,13 @@
 // The engine: one thread that runs submitted steps and commands in order, behind a queue of two
-// steps. Callers use it from one thread; answers arrive by callback on the engine thread. A fault
+// steps. On a device of depth 2 it launches a step while the one before still runs. Callers use it
+// from one thread; answers arrive by callback on the engine thread. A fault
 // inside a step marks the engine dead with its message, and everything later fails with that: a
 // half-run step may have left the cache in any state.
 #pragma once
 
+#include <array>
 #include <atomic>
+#include <chrono>
 #include <condition_variable>
 #include <deque>
 #include <functional>
@@ -40,11 +43,12 @@ using CommandDone = std::function<void(std::exception_ptr error)>;
 
 class Engine {
  public:
-  using MakeDevice = std::function<std::unique_ptr<Device>(const DeviceOptions&)>;
+  using MakeDevice =
+      std::function<std::unique_ptr<Device>(const std::string& kind, const DeviceOptions&)>;
   // Opens the model, takes its weights, makes the block pool and starts the thread; takes seconds
   // for a large model. Throws any of the loader's errors, INVALID_ARGUMENT naming the option,
   // OUT_OF_MEMORY.
-  explicit Engine(const EngineOptions& options, const MakeDevice& make_device = make_cpu_device);
+  explicit Engine(const EngineOptions& options, const MakeDevice& make = make_device);
   // Finishes the steps submitted, then stops the thread.
   ~Engine();
   Engine(const Engine&) = delete;
@@ -89,10 +93,25 @@ class Engine {
     std::function<void()> command;
     CommandDone command_done;
   };
+  using Clock = std::chrono::steady_clock;
+  // A step the device holds.
+  struct Flight {
+    Job job;
+    StepPack* pack = nullptr;
+    int32_t tokens = 0;
+    Clock::time_point launched;
+  };
   void push(Job job);
   void loop();
-  void run(Job& job);
-  StepResult run_step(Job& job);
+  // Waits for a job to take, or, with steps in flight, for one to finish. False: nothing to take.
+  bool next(Job& job);
+  void run(Job job);
+  void command(Job& job);
+  void launch(Job job);
+  void land();
+  // Whether the step needs on the host what a step in flight draws.
+  bool waits(const Job& job) const;
+  std::exception_ptr fault(const std::exception_ptr& cause);
 
   EngineOptions options_;
   std::unique_ptr<WeightFile> file_;
@@ -107,12 +126,16 @@ class Engine {
 
   // The engine thread.
   std::unique_ptr<Slots> slots_;
-  StepPack pack_;
+  std::array<StepPack, kMaxStepsInFlight> packs_;
+  std::deque<Flight> flights_;
+  int32_t launched_ = 0;
+  Clock::time_point last_landing_;
 
   // Both.
   mutable std::mutex mutex_;
   std::condition_variable wake_;
   std::deque<Job> queue_;
+  std::atomic<bool> queued_{false};  // queue_ is not empty, or stopping_
   bool stopping_ = false;
   std::string fault_;
   std::atomic<bool> dead_{false};

@@ -2,6 +2,8 @@
 // is held by the device's test, what it refuses by the contract cases in test/contract.
 #include "engine/engine.h"
 
+#include <algorithm>
+#include <deque>
 #include <future>
 
 #include "test/check.h"
@@ -81,13 +83,10 @@ std::unique_ptr<Encoder> encoder_of(const Engine& engine) {
   return engine.encoder_for(artifact);
 }
 
-// A device that falls over in its second step, once the gate opens.
-struct Failing final : Device {
+// The CPU device, for others to change something of.
+struct Wrapped : Device {
   std::unique_ptr<Device> real;
-  std::shared_future<void> gate;
-  int runs = 0;
-  Failing(const DeviceOptions& options, std::shared_future<void> opens)
-      : real(make_cpu_device(options)), gate(std::move(opens)) {}
+  explicit Wrapped(const DeviceOptions& options) : real(make_cpu_device(options)) {}
   const std::string& name() const override { return real->name(); }
   const std::string& isa() const override { return real->isa(); }
   int32_t threads() const override { return real->threads(); }
@@ -95,12 +94,15 @@ struct Failing final : Device {
   bool stackable(const std::vector<const WeightView*>& views) const override {
     return real->stackable(views);
   }
-  void run(const Program& program, const StepInput& step) override {
-    if (++runs == 2) {
-      gate.wait();
-      throw std::runtime_error("the device fell over");
-    }
-    real->run(program, step);
+  int32_t open_pool(int32_t blocks) override { return real->open_pool(blocks); }
+  int32_t depth() const override { return 1; }
+  void launch(const Program& program, const StepInput& step) override {
+    real->launch(program, step);
+  }
+  bool finished() override { return real->finished(); }
+  void finish() override { real->finish(); }
+  std::unique_ptr<Encoder> make_encoder(const Artifact& artifact) const override {
+    return real->make_encoder(artifact);
   }
   void idle() override { real->idle(); }
   void copy_block(int32_t from, int32_t to) override { real->copy_block(from, to); }
@@ -109,6 +111,61 @@ struct Failing final : Device {
   }
   void rehash(int32_t plane, const int32_t* blocks, const int32_t* filled, int32_t count) override {
     real->rehash(plane, blocks, filled, count);
+  }
+};
+
+// Falls over in its second step, once the gate opens.
+struct Failing final : Wrapped {
+  std::shared_future<void> gate;
+  int runs = 0;
+  Failing(const DeviceOptions& options, std::shared_future<void> opens)
+      : Wrapped(options), gate(std::move(opens)) {}
+  void launch(const Program& program, const StepInput& step) override {
+    if (++runs == 2) {
+      gate.wait();
+      throw std::runtime_error("the device fell over");
+    }
+    real->launch(program, step);
+  }
+};
+
+// Of depth 2, as a GPU is: a step runs when it is finished, draws stay on the device and feed the
+// step behind. The first step does not end before the second is launched.
+struct Overlapping final : Wrapped {
+  struct Held {
+    const Program* program;
+    StepInput step;
+    std::vector<RowView> rows;
+    std::vector<std::vector<int32_t>> tables;
+  };
+  std::deque<Held> held;
+  std::vector<int32_t> last;
+  int launches = 0, most = 0;
+  explicit Overlapping(const DeviceOptions& options)
+      : Wrapped(options), last(static_cast<size_t>(options.max_sequences), -1) {}
+  int32_t depth() const override { return 2; }
+  void launch(const Program& program, const StepInput& step) override {
+    Held& made = held.emplace_back(Held{&program, step, {}, {}});
+    made.rows.assign(step.rows, step.rows + step.row_count);
+    for (RowView& row : made.rows)
+      made.tables.emplace_back(row.block_table, row.block_table + row.blocks);
+    for (size_t i = 0; i < made.rows.size(); i++) made.rows[i].block_table = made.tables[i].data();
+    made.step.rows = made.rows.data();
+    launches++;
+    most = std::max(most, static_cast<int>(held.size()));
+  }
+  bool finished() override { return launches > 1; }
+  void finish() override {
+    Held now = std::move(held.front());
+    held.pop_front();
+    std::vector<int32_t> tokens(now.step.tokens, now.step.tokens + now.step.count);
+    for (size_t i = 0; i < tokens.size(); i++)
+      if (now.step.feeds[i] >= 0) tokens[i] = last[static_cast<size_t>(now.step.feeds[i])];
+    now.step.tokens = tokens.data();
+    real->run(*now.program, now.step);
+    for (int32_t i = 0; i < now.step.selected_count; i++)
+      if (now.step.tasks[i].params != nullptr)
+        last[static_cast<size_t>(now.step.tasks[i].seat)] = now.step.tasks[i].token;
   }
 };
 
@@ -143,10 +200,63 @@ TEST(steps_in_flight_finish_before_the_end) {
   CHECK_EQ(answered, 2);
 }
 
+// Steps `count` times, always two in flight, each fed by the one before; returns what was drawn.
+std::vector<int32_t> decode(Engine& engine, int count, const SequenceOptions& sequence) {
+  const int32_t id = engine.open(sequence);
+  std::deque<std::future<StepResult>> answers;
+  std::vector<int32_t> drawn;
+  const auto submit = [&](int32_t position, std::vector<int32_t> tokens,
+                          std::vector<int32_t> blocks) {
+    const auto answer = std::make_shared<std::promise<StepResult>>();
+    answers.push_back(answer->get_future());
+    engine.submit(one_row(id, position, std::move(tokens), std::move(blocks)),
+                  [answer](StepResult result, const std::exception_ptr&) {
+                    answer->set_value(std::move(result));
+                  });
+  };
+  const auto collect = [&] {
+    drawn.push_back(answers.front().get().rows.at(0).token);
+    answers.pop_front();
+    engine.retire();
+  };
+  submit(0, {1, 2, 3, 4}, {5});
+  for (int i = 0; i < count; i++) {
+    const int32_t position = 4 + i;
+    submit(position, {kLastSample},
+           position % kBlockSize == 0 ? std::vector<int32_t>{position / kBlockSize}
+                                      : std::vector<int32_t>{});
+    collect();
+  }
+  collect();
+  return drawn;
+}
+
+TEST(overlapped_steps_draw_what_steps_one_by_one_draw) {
+  SequenceOptions warm = greedy();
+  warm.sampling.temperature = 1;
+  warm.sampling.seed = 7;
+  // What penalties look at is known to the host only, so such a step waits for the one before.
+  SequenceOptions penalised = warm;
+  penalised.sampling.presence_penalty = 2;
+  penalised.prompt_tokens = {1, 2, 3, 4};
+  for (const SequenceOptions& sequence : {warm, penalised}) {
+    Overlapping* device = nullptr;
+    Engine overlapped(options(), [&](const std::string&, const DeviceOptions& made) {
+      auto owned = std::make_unique<Overlapping>(made);
+      device = owned.get();
+      if (sequence.sampling.penalises()) owned->launches = 1;  // steps end without a second one
+      return owned;
+    });
+    Engine plain(options());
+    CHECK(decode(overlapped, 80, sequence) == decode(plain, 80, sequence));
+    CHECK_EQ(device->most, sequence.sampling.penalises() ? 1 : 2);
+  }
+}
+
 TEST(a_fault_kills_the_engine_with_its_message) {
   std::promise<void> gate;
   const std::shared_future<void> opens = gate.get_future().share();
-  Engine engine(options(), [&](const DeviceOptions& device) {
+  Engine engine(options(), [&](const std::string&, const DeviceOptions& device) {
     return std::make_unique<Failing>(device, opens);
   });
   const int32_t sequence = engine.open(greedy());
@@ -212,7 +322,7 @@ TEST(bad_options_are_refused_by_name) {
     change(changed);
     CHECK_THROWS(Engine{changed}, kInvalidArgument, field);
   };
-  bad([](EngineOptions& o) { o.device = "cuda"; }, "device");
+  bad([](EngineOptions& o) { o.device = "tpu"; }, "device");
   bad([](EngineOptions& o) { o.threads = 1000; }, "threads");
   bad([](EngineOptions& o) { o.blocks = 0; }, "blocks");
   bad([](EngineOptions& o) { o.blocks = 0, o.kv_bytes = 10; }, "kvBytes");

@@ -41,6 +41,10 @@ void check_sampling(const SamplingParams& params) {
 
 }  // namespace
 
+Ledger::Ledger(const LedgerLimits& limits) : limits_(limits) {
+  for (int32_t seat = limits.max_sequences; seat-- > 0;) free_seats_.push_back(seat);
+}
+
 void Ledger::check_block(int32_t block, const std::string& name) const {
   if (block < 0 || block >= limits_.blocks)
     refuse(name + ": block " + text(block) + ", the pool has 0 to " + text(limits_.blocks - 1));
@@ -75,6 +79,8 @@ int32_t Ledger::open(const SequenceOptions& options, const AttentionSettings& se
   sequence->sampling = options.sampling;
   sequence->attention = options.attention;
   sequence->slot = options.slot;
+  sequence->seat = free_seats_.back();
+  free_seats_.pop_back();
   sequence->planned_blocks = static_cast<int32_t>(options.blocks.size());
   sequence->block_table = options.blocks;
   sequence->given_blocks = options.blocks.size();
@@ -171,6 +177,7 @@ std::vector<std::shared_ptr<Sequence>> Ledger::enter(const Batch& batch) {
   for (const int32_t id : batch.close) {
     const auto found = sequences_.find(id);
     pinned_[static_cast<size_t>(found->second->slot)]--;
+    free_seats_.push_back(found->second->seat);
     sequences_.erase(found);
   }
   std::vector<std::shared_ptr<Sequence>> rows;

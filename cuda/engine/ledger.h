@@ -21,7 +21,7 @@ struct LedgerLimits {
 
 class Ledger {
  public:
-  explicit Ledger(const LedgerLimits& limits) : limits_(limits) {}
+  explicit Ledger(const LedgerLimits& limits);
 
   // Throws INVALID_ARGUMENT naming the field.
   int32_t open(const SequenceOptions& options, const AttentionSettings& settings);
@@ -40,6 +40,7 @@ class Ledger {
   LedgerLimits limits_;
   std::unordered_map<int32_t, std::shared_ptr<Sequence>> sequences_;
   std::array<int32_t, kPlanes> pinned_ = {};
+  std::vector<int32_t> free_seats_;
   int32_t last_id_ = 0;
 };
 

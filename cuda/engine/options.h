@@ -42,8 +42,9 @@ struct EngineOptions {
   ModelSource model;
   std::string device = "cpu";
   std::string isa = "auto";
-  int32_t threads = 0;  // 0: physical cores
-  int32_t blocks = 0;   // 0: by kv_bytes
+  std::string dtype = "bf16";  // of a GPU: "bf16" or "fp16"
+  int32_t threads = 0;         // 0: physical cores
+  int32_t blocks = 0;          // 0: by kv_bytes; both 0: what the device's free memory holds
   int64_t kv_bytes = 0;
   int32_t max_batch_tokens = 512;
   int32_t max_sequences = 256;

@@ -18,6 +18,7 @@ struct Sequence {
   SamplingParams sampling;
   AttentionOverride attention;
   int32_t slot = 0;
+  int32_t seat = 0;  // unique among open sequences
 
   // The caller's thread: the plan.
   bool started = false;
@@ -31,6 +32,7 @@ struct Sequence {
   std::vector<LayerPolicy> policies;  // [layers], resolved by the first row
   TokenCounts counts;                 // only when the sampling penalises
   int32_t last_token = -1;
+  bool seated = false;  // a step of it has been launched
 };
 
 }  // namespace spotlight

@@ -17,6 +17,7 @@ void StepPack::select(const BatchRow& row, const Sequence& sequence, int32_t fir
     }
     if (last && row.sample) {
       task.params = &sequence.sampling;
+      task.seat = sequence.seat;
       task.counts = sequence.sampling.penalises() ? &sequence.counts : nullptr;
       task.position = int64_t{row.position} + count;
     }
@@ -31,6 +32,7 @@ const StepInput& StepPack::pack(const Batch& batch,
                                 int32_t trace_lists) {
   tokens_.clear();
   positions_.clear();
+  feeds_.clear();
   selected_.clear();
   rows_.clear();
   tasks_.clear();
@@ -40,6 +42,9 @@ const StepInput& StepPack::pack(const Batch& batch,
     const Sequence& sequence = *sequences[i];
     RowView view;
     view.block_table = sequence.block_table.data();
+    view.blocks = static_cast<int32_t>(sequence.block_table.size());
+    view.seat = sequence.seat;
+    view.seated = sequence.seated;
     view.first = static_cast<int32_t>(tokens_.size());
     view.tokens = static_cast<int32_t>(row.tokens.size());
     view.position = row.position;
@@ -57,11 +62,13 @@ const StepInput& StepPack::pack(const Batch& batch,
       // token.
       tokens_.push_back(token == kLastSample ? std::max(sequence.last_token, 0) : token);
       positions_.push_back(row.position + t);
+      feeds_.push_back(token == kLastSample ? sequence.seat : -1);
     }
     rows_.push_back(view);
   }
   input_.tokens = tokens_.data();
   input_.positions = positions_.data();
+  input_.feeds = feeds_.data();
   input_.count = static_cast<int32_t>(tokens_.size());
   input_.rows = rows_.data();
   input_.row_count = static_cast<int32_t>(rows_.size());

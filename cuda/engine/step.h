@@ -26,7 +26,7 @@ class StepPack {
   void select(const BatchRow& row, const Sequence& sequence, int32_t first);
 
   StepInput input_;
-  std::vector<int32_t> tokens_, positions_, selected_;
+  std::vector<int32_t> tokens_, positions_, feeds_, selected_;
   std::vector<RowView> rows_;
   std::vector<LogitsTask> tasks_;
   std::vector<std::vector<std::vector<int32_t>>> traces_;  // [rows][layers * kv_heads]

@@ -55,6 +55,7 @@ struct LogitsTask {
   const SamplingParams* params = nullptr;
   const TokenCounts* counts = nullptr;  // null: no penalty
   int64_t position = 0;                 // of the drawn token
+  int32_t seat = 0;                     // of the sequence: where a device keeps its last draw
   int32_t token = -1;                   // out
   TokenLogprobs logprobs;               // out, when params->logprobs >= 0
   // Log-probability of a given token (when target >= 0):

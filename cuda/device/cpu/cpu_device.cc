@@ -41,11 +41,9 @@ CpuDevice::CpuDevice(const DeviceOptions& options)
     : options_(options),
       name_(cpu_name()),
       isa_(select_isa(options.isa)),
-      arenas_(options.config, options.blocks, options.code_bits),
       backend_(make_backend(options.backend)),
       rope_(rope_frequencies(options.config.rope, options.config.head_dim)) {
   const ModelConfig& config = options_.config;
-  attention_.arena = &arenas_.view();
   attention_.query_heads = config.query_heads;
   attention_.counters = options.counters;
 
@@ -62,7 +60,6 @@ CpuDevice::CpuDevice(const DeviceOptions& options)
   if (weight_context_ == nullptr || pool_ == nullptr || allocator_ == nullptr)
     throw Error(kOutOfMemory, "no memory for the CPU device");
 
-  size_scratch();
   sampling_scratch_.resize(options_.threads);
   hidden_.resize(static_cast<size_t>(options_.max_tokens) * config.hidden);
   angles_.resize(static_cast<size_t>(options_.max_tokens) * config.head_dim);
@@ -70,9 +67,23 @@ CpuDevice::CpuDevice(const DeviceOptions& options)
 
 CpuDevice::~CpuDevice() = default;
 
+int32_t CpuDevice::open_pool(int32_t blocks) {
+  if (blocks == 0)
+    throw Error(kInvalidArgument, "blocks: give blocks or kvBytes, at least one block");
+  arenas_ = std::make_unique<Arenas>(options_.config, blocks, options_.code_bits);
+  attention_.arena = &arenas_->view();
+  size_scratch();
+  return blocks;
+}
+
+std::unique_ptr<Encoder> CpuDevice::make_encoder(const Artifact& artifact) const {
+  return spotlight::make_encoder(artifact, options_.config.layers);
+}
+
 // What the kernels need depends on the encoders loaded, so it is sized anew with each.
 void CpuDevice::size_scratch() {
-  const int32_t context = std::min(options_.config.max_model_len, options_.blocks * kBlockSize);
+  const int32_t context =
+      std::min(options_.config.max_model_len, arenas_->view().blocks * kBlockSize);
   thread_scratch_.clear();
   for (int32_t i = 0; i < options_.threads; i++)
     thread_scratch_.push_back(aligned(backend_->thread_scratch(attention_, context)));
@@ -227,7 +238,7 @@ CpuDevice::StepGraph& CpuDevice::graph_for(const Program& program, Shape shape) 
   return graphs_.front().second;
 }
 
-void CpuDevice::run(const Program& program, const StepInput& step) {
+void CpuDevice::launch(const Program& program, const StepInput& step) {
   StepGraph& graph = graph_for(program, {step.count, step.selected_count});
   std::copy_n(step.tokens, step.count, graph.graph->token_ids());
   if (int32_t* selection = graph.graph->selection())

@@ -31,9 +31,14 @@ class CpuDevice final : public Device {
   int32_t threads() const override { return options_.threads; }
   Weight load(const std::vector<const WeightView*>& views) override;
   bool stackable(const std::vector<const WeightView*>& views) const override;
-  void run(const Program& program, const StepInput& step) override;
+  int32_t open_pool(int32_t blocks) override;
+  int32_t depth() const override { return 1; }
+  void launch(const Program& program, const StepInput& step) override;
+  bool finished() override { return true; }
+  void finish() override {}
   void idle() override;
-  void copy_block(int32_t from, int32_t to) override { arenas_.copy_block(from, to); }
+  std::unique_ptr<Encoder> make_encoder(const Artifact& artifact) const override;
+  void copy_block(int32_t from, int32_t to) override { arenas_->copy_block(from, to); }
   void set_encoder(int32_t plane, const Encoder* encoder) override;
   void rehash(int32_t plane, const int32_t* blocks, const int32_t* filled, int32_t count) override;
 
@@ -77,7 +82,7 @@ class CpuDevice final : public Device {
 
   DeviceOptions options_;
   std::string name_, isa_;
-  Arenas arenas_;
+  std::unique_ptr<Arenas> arenas_;
   std::unique_ptr<Backend> backend_;
   AttentionContext attention_;
   RopeFrequencies rope_;

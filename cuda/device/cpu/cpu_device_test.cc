@@ -248,10 +248,10 @@ void check_model(const ModelConfig& config, bool bf16_v, int threads) {
   options.config = config;
   options.backend = "dense";
   options.threads = threads;
-  options.blocks = 20;
   options.max_tokens = 200;
   const std::unique_ptr<Device> device = make_cpu_device(options);
   const Transformer model(weights, *device);
+  device->open_pool(20);
   std::mt19937 random(3);
   std::vector<int32_t> a(150), b(70);
   for (int32_t& token : a) token = static_cast<int32_t>(random() % config.vocab);
@@ -313,9 +313,9 @@ TEST(a_chunk_without_logits_still_fills_the_cache) {
   options.config = config;
   options.backend = "dense";
   options.threads = 2;
-  options.blocks = 4;
   const std::unique_ptr<Device> device = make_cpu_device(options);
   const Transformer model(weights, *device);
+  device->open_pool(4);
   const std::vector<int32_t> tokens = {1, 2, 3, 4, 5, 6, 7, 8}, table = {2};
   const std::vector<LayerPolicy> policies(3);
   const std::vector<int32_t> positions = {0, 1, 2, 3, 4, 5};
