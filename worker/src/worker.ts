@@ -53,13 +53,30 @@ export class Worker {
       await new Promise((resolve) => setTimeout(resolve, POLL_MS));
     if (this.busy()) log.warn(loop.load(), 'the shutdown timeout is over, requests are ended');
     await loop.stop();
-    fleet.leave();
+    await fleet.leave();
     await grpc.close(CLOSE_MS);
     // Before the engine: what is scraped asks it.
     await watch.close();
     await native.dispose();
     status.stop();
     log.info('stopped');
+  }
+
+  /** Resolves with the fault's message once the engine is dead and every request has been told. */
+  get died(): Promise<string> {
+    return this.parts.loop.died;
+  }
+
+  /**
+   * [async] After the engine's death: the control planes hear of it, what requests were told goes out, the doors close. The
+   * native engine is left as it is, since a device that faulted may never answer; it ends with the process.
+   */
+  async abandon(): Promise<void> {
+    const { grpc, fleet, status } = this.parts;
+    status.check();
+    grpc.setServing(false);
+    await fleet.leave();
+    await grpc.close(CLOSE_MS);
   }
 
   private busy(): boolean {

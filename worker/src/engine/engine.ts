@@ -30,7 +30,10 @@ export class EngineLoop implements RequestEngine {
   readonly #output: Output;
   readonly #desk: Desk;
   readonly #steps: NativeSteps;
+  /** Resolves with the fault's message once the native engine is dead and every request has been told. */
+  readonly died: Promise<string>;
   readonly #ended: Promise<void>;
+  #tellDeath: (message: string) => void = () => undefined;
   #lastProgress = performance.now();
   #wake: (() => void) | undefined;
   #soon: NodeJS.Immediate | undefined;
@@ -57,6 +60,7 @@ export class EngineLoop implements RequestEngine {
     const rouse = this.#rouse.bind(this);
     this.#desk = new Desk(clients, intake, this.#queue, lifecycle, this.#output, observer, maxWaiting, rouse);
     this.#steps = new NativeSteps(native, memory, scheduler, lifecycle, texts.stopTokenIds);
+    this.died = new Promise((resolve) => (this.#tellDeath = resolve));
     this.#ended = this.#run();
   }
 
@@ -128,6 +132,7 @@ export class EngineLoop implements RequestEngine {
       this.#die(toEngineError(error).message);
     }
     this.#emit(0);
+    if (this.#dead !== undefined) this.#tellDeath(this.#dead);
   }
 
   async #step(): Promise<void> {

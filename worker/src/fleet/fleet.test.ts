@@ -79,8 +79,8 @@ describe('fleet', () => {
     status = new WorkerStatus(1000, 10);
     log = [];
   });
-  afterEach(() => {
-    fleet?.leave();
+  afterEach(async () => {
+    await fleet?.leave();
     fleet = undefined;
     status.stop();
     controlPlane.stop();
@@ -190,8 +190,8 @@ describe('fleet', () => {
     status.started();
     await controlPlane.until(() => controlPlane.reports.at(-1)?.state === WorkerState.READY);
     status.drain('shutdown', true);
-    fleet?.leave();
-    await controlPlane.until(() => controlPlane.ended === 1);
+    await fleet?.leave();
+    assert.equal(controlPlane.ended, 1, 'leaving waits until all has been read');
     assert.equal(controlPlane.reports.at(-1)?.state, WorkerState.DRAINING);
     assert.equal(controlPlane.hellos.length, 1);
   });

@@ -60,12 +60,11 @@ export class Fleet {
     for (const link of this.links) link.open();
   }
 
-  /** Says a last time how things are, and ends every lease. */
-  leave(): void {
+  /** [async] Says a last time how things are, and ends every lease. */
+  async leave(): Promise<void> {
     this.unsubscribe();
     clearInterval(this.timer);
-    this.reportAll();
-    for (const link of this.links) link.leave();
+    await Promise.all(this.links.map((link) => link.leave()));
   }
 
   private hello(): Hello {

@@ -10,6 +10,8 @@ import { waitBefore } from './backoff.js';
 
 /** A stream that lived so long was a good one: the next wait is short again. */
 const HELD_MS = 5000;
+/** How long the end of a lease waits for the control plane to have read all before it. */
+const LEAVE_MS = 1000;
 
 export interface LinkOptions {
   readonly address: string;
@@ -78,13 +80,28 @@ export class ControlPlaneLink {
     );
   }
 
-  /** Ends the lease and does not come back. */
-  leave(): void {
+  /** [async] Says a last time how things are, ends the lease and does not come back. Resolves when it has been read. */
+  async leave(): Promise<void> {
     this.left = true;
     clearTimeout(this.timer);
-    this.call?.end();
+    this.blocked = false;
+    this.report();
+    const { call, client } = this;
     this.call = undefined;
-    this.client?.close();
+    if (call !== undefined) {
+      await new Promise<void>((resolve) => {
+        const timer = setTimeout(resolve, LEAVE_MS);
+        // Whether its end is answered or it breaks, nothing more can be said on it.
+        for (const event of ['end', 'error', 'close'] as const) {
+          call.once(event, () => {
+            clearTimeout(timer);
+            resolve();
+          });
+        }
+        call.end();
+      });
+    }
+    client?.close();
   }
 
   private held(): void {

@@ -73,9 +73,10 @@ export class ServeStream implements UpdateSink {
     this.endWhenDone();
   }
 
-  /** Ends the stream: what is still running is cancelled. */
+  /** Ends the stream: what is held goes out, what is still running is cancelled. */
   end(): void {
     if (this.closed) return;
+    if (!this.outbox.empty) this.call.write(this.outbox.take());
     this.close();
     this.call.end();
   }

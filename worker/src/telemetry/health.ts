@@ -94,7 +94,8 @@ export class WorkerStatus {
     clearInterval(this.timer);
   }
 
-  private check(): void {
+  /** Looks now instead of at the next turn of the clock. */
+  check(): void {
     const { judgement } = this;
     if (judgement.state === this.last) return;
     this.last = judgement.state;
