@@ -54,18 +54,19 @@ struct Queries {
   const int32_t* block_start = nullptr;
 };
 
-// One linear-asym artifact's weights of one layer, bf16 (artifacts whose weights are not are
-// rounded to fp32 planes, see Encoder). mlp has a struct of its own.
+// One linear-asym artifact's weights of one layer, bf16 (what an artifact has in more bits is
+// rounded when it is loaded), 16-byte aligned, as the artifact orders them. mlp has a struct of its
+// own.
 struct LinearAsymWeights {
   const void* key = nullptr;    // [kv_heads, head_dim, bits]
   const void* query = nullptr;  // [query_heads, head_dim, bits]
   int32_t bits = 0;
 };
 struct MlpWeights {
-  const void* w1 = nullptr;  // [query_heads, head_dim, hidden]
-  const void* b1 = nullptr;  // [query_heads, hidden]
-  const void* w2 = nullptr;  // [query_heads, hidden, bits]
-  const void* b2 = nullptr;  // [query_heads, bits]
+  const void* w1 = nullptr;   // [query_heads, head_dim, hidden]
+  const float* b1 = nullptr;  // [query_heads, hidden]
+  const void* w2 = nullptr;   // [query_heads, hidden, bits]
+  const float* b2 = nullptr;  // [query_heads, bits]
   int32_t bits = 0, hidden = 0;
 };
 enum EncoderKind : int32_t { kNoEncoder = 0, kLinearAsym = 1, kMlp = 2 };
