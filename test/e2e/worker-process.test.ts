@@ -122,7 +122,7 @@ describe('worker process', () => {
     await sleep(30);
     worker!.child.kill('SIGTERM');
     await sleep(30);
-    assert.equal(await worker!.end('SIGTERM'), 1);
+    assert.equal(await worker!.end('SIGTERM'), 'SIGKILL');
   }).timeout(30_000);
 
   it('ends when its parent is gone', async () => {

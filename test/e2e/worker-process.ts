@@ -102,7 +102,8 @@ export class WorkerProcess {
 
   /** Its exit status, or the signal that ended it. */
   async end(signal: NodeJS.Signals = 'SIGTERM'): Promise<number | string | null> {
-    if (this.child.exitCode !== null) return this.child.exitCode;
+    const { exitCode, signalCode } = this.child;
+    if (exitCode !== null || signalCode !== null) return exitCode ?? signalCode;
     const ended = new Promise<number | string | null>((resolve) => {
       this.child.once('exit', (code, by) => {
         resolve(code ?? by);

@@ -37,9 +37,9 @@ async function live(config: Config, native: NativeModule): Promise<void> {
   const starting = boot(config, native, log);
   let ready = false;
   let stopping = false;
-  /** Ends the process with this status once `close` is done, and with 1 when it fails or takes longer. */
+  /** Ends the process with this status once `close` is done, with 1 when that fails, and the hard way when it takes longer. */
   const end = (status: number, withinMs: number, close: (worker: Worker) => Promise<void>): void => {
-    setTimeout(() => process.exit(1), withinMs);
+    setTimeout(killSelf, withinMs);
     // Already on its way: the same doors are closing.
     if (stopping) return;
     stopping = true;
@@ -61,8 +61,8 @@ async function live(config: Config, native: NativeModule): Promise<void> {
   for (const signal of ['SIGTERM', 'SIGINT'] as const) {
     process.on(signal, () => {
       // The second one means now.
-      if (stopping) process.exit(1);
-      stop(signal);
+      if (stopping) killSelf();
+      else stop(signal);
     });
   }
   if (config.exitWithParent) {
@@ -80,4 +80,12 @@ async function live(config: Config, native: NativeModule): Promise<void> {
   const message = await worker.died;
   log.fatal({ message }, 'the engine is dead: this process ends, so that its supervisor starts another');
   end(1, LAST_MS, () => worker.abandon());
+}
+
+/**
+ * Without exit handlers: those of native libraries would take away what threads in the middle of a step still use, or wait for a
+ * device that does not answer.
+ */
+function killSelf(): void {
+  process.kill(process.pid, 'SIGKILL');
 }
