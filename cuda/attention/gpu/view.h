@@ -45,6 +45,16 @@ struct alignas(16) Query {
   int32_t seat = -1;
 };
 
+// How the work of a query is cut into pieces for the CTAs of a fixed grid; made on the host by
+// plan_queries (gpu/retrieval.h). Pieces are counted a virtual head: a KV head and selection.
+struct alignas(16) QueryShare {
+  int32_t score_start = 0, score_pieces = 0;    // pieces of the queries before; own
+  int32_t score_slot = 0;                       // pieces before that are one of several
+  int32_t attend_start = 0, attend_pieces = 0;  // alike
+  int32_t attend_slot = 0;
+  int32_t unused[2] = {};
+};
+
 // The queries of one layer that the Spotlight kernels serve.
 struct Queries {
   const Query* list = nullptr;  // [count], padding has mode kQueryNone
@@ -52,6 +62,7 @@ struct Queries {
   // Blocks of the queries before query i, [count + 1]: a fixed grid finds its share of the work by
   // it. Query i spans block_start[i + 1] - block_start[i] = ceil(context / 64) blocks; padding 0.
   const int32_t* block_start = nullptr;
+  const QueryShare* shares = nullptr;  // [count + 1], the last has the sums
 };
 
 // One linear-asym artifact's weights of one layer, bf16 (what an artifact has in more bits is
