@@ -118,7 +118,7 @@ class Backend {
                               int32_t max_context) const = 0;
   // Stores K and V of all rows, summaries of blocks that close, and codes in every plane that has
   // an encoder. Codes derive from the stored (rounded) K, so that a rehash gives the same bits.
-  // Called by all threads; ends with a barrier.
+  // Called by all threads, after a barrier; attend() stands the one that makes it visible to all.
   virtual void append(const AttentionContext& context, const LayerIo& io, const RowView* rows,
                       int32_t row_count, Team& team) = 0;
   // Attention of all rows over what append stored. Called by all threads.

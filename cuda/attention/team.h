@@ -1,7 +1,8 @@
 // The threads that run one custom op together: who I am, how many we are, where we meet, and
-// scratch. The barrier spins: a step's threads are all running (the pool polls), and a sleep would
+// scratch. Waiting spins: a step's threads are all running (the pool polls), and a sleep would
 // cost more than a layer. A wait of some tens of microseconds means that a partner has lost its
-// core: then it yields, and at last naps, since an idle core is what brings the partner over.
+// core: then it yields, and at last naps, since an idle core is what brings the partner over. A
+// thread that fails breaks the barrier, and all who wait or will wait throw TeamBroken.
 #pragma once
 
 #include <sched.h>
@@ -17,17 +18,25 @@
 
 namespace spotlight {
 
+struct TeamBroken {};  // another thread of the team has failed and told why
+
 class SpinBarrier {
  public:
   void wait(int32_t count) {
     if (count <= 1) return;
+    if (broken_.load(std::memory_order_relaxed)) throw TeamBroken();
     const uint32_t generation = generation_.load(std::memory_order_acquire);
     if (arrived_.fetch_add(1, std::memory_order_acq_rel) == count - 1) {
       arrived_.store(0, std::memory_order_relaxed);
       generation_.store(generation + 1, std::memory_order_release);
-      return;
     }
-    for (int32_t spins = 0; generation_.load(std::memory_order_acquire) == generation; spins++) {
+    wait_until([&] { return generation_.load(std::memory_order_acquire) != generation; });
+  }
+  // Until done(), which another thread of the team brings about.
+  template <typename Done>
+  void wait_until(Done done) {
+    for (int32_t spins = 0; !done(); spins++) {
+      if (broken_.load(std::memory_order_relaxed)) throw TeamBroken();
       if (spins < kPauses) {
 #if defined(__x86_64__)
         _mm_pause();
@@ -40,11 +49,18 @@ class SpinBarrier {
       }
     }
   }
+  void break_up() { broken_.store(true, std::memory_order_relaxed); }
+  // Once all threads have left: the next step may meet again.
+  void mend() {
+    arrived_.store(0, std::memory_order_relaxed);
+    broken_.store(false, std::memory_order_relaxed);
+  }
 
  private:
   static constexpr int32_t kPauses = 1000, kYields = 500;
   alignas(64) std::atomic<int32_t> arrived_{0};
   alignas(64) std::atomic<uint32_t> generation_{0};
+  std::atomic<bool> broken_{false};
 };
 
 struct Team {
@@ -58,6 +74,11 @@ struct Team {
 
   void meet() const {
     if (nth > 1) barrier->wait(nth);
+  }
+  // For what another thread of the team does before it meets again.
+  template <typename Done>
+  void wait_until(Done done) const {
+    if (!done()) barrier->wait_until(done);
   }
 };
 

@@ -27,7 +27,6 @@ class DenseBackend : public Backend {
       else
         store_values(context, io, slice);
     });
-    team.meet();
   }
 
   void attend(const AttentionContext& context, const LayerIo& io, const RowView* rows,

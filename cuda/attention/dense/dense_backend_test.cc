@@ -95,5 +95,32 @@ TEST(the_barrier_keeps_threads_in_step) {
   CHECK(!wrong.load());
 }
 
+// One of four fails while two wait at the barrier and one for something it would have done.
+TEST(a_thread_that_fails_lets_the_others_go) {
+  std::atomic<int32_t> left{0}, let_go{0}, mended{0};
+  TestWorld::in_team(4, 0, 0, [&](Team& team) {
+    for (int32_t round = 0; round < 50; round++) {
+      try {
+        if (team.ith == 3) throw 1;
+        if (team.ith == 2) team.wait_until([] { return false; });
+        team.meet();
+      } catch (int) {
+        team.barrier->break_up();
+      } catch (const TeamBroken&) {
+        let_go.fetch_add(1);
+      }
+      left.fetch_add(1);
+      while (left.load() < 4 * (round + 1)) sched_yield();
+      if (team.ith == 0) {
+        team.barrier->mend();
+        mended.store(round + 1);
+      }
+      while (mended.load() <= round) sched_yield();
+      team.meet();
+    }
+  });
+  CHECK_EQ(let_go.load(), 3 * 50);
+}
+
 }  // namespace
 }  // namespace spotlight

@@ -12,9 +12,8 @@
 namespace spotlight {
 namespace {
 
-// From so many items on, each is one piece: enough to share out evenly without splitting, and split
-// items' scores are bounded.
-constexpr int32_t kMostSplitItems = 16;
+// From so many items a thread on they are handed out whole.
+constexpr int32_t kManyItems = 4;
 // Codes are asked for from memory so many blocks before they are scored.
 constexpr int32_t kBlocksAhead = 8;
 
@@ -32,7 +31,7 @@ SparseAttention::SparseAttention(const AttentionContext& context, const LayerIo&
       dim_(context.arena->head_dim) {
   if (segments.empty()) return;
   const int32_t heads = context.arena->kv_heads;
-  int32_t ordinal = 0, blocks = 0;
+  int32_t ordinal = 0;
   for (size_t i = 0; i < segments.size(); i++) {
     const Segment& segment = segments[i];
     const CodeEncoder* encoder = code_encoder(context.encoders[segment.row->plane]);
@@ -41,7 +40,7 @@ SparseAttention::SparseAttention(const AttentionContext& context, const LayerIo&
     items_ += segment.tokens * heads * encoder->selections();
     query_words_ = std::max(query_words_, encoder->query_words());
     bins_ = std::max(bins_, encoder->bins());
-    blocks = std::max(blocks, blocks_of(segment.position + segment.tokens));
+    most_blocks_ = std::max(most_blocks_, blocks_of(segment.position + segment.tokens));
     if (segment.row->trace &&
         segment.first + segment.tokens == segment.row->first + segment.row->tokens)
       traced_.push_back(static_cast<int32_t>(i));
@@ -60,19 +59,28 @@ SparseAttention::SparseAttention(const AttentionContext& context, const LayerIo&
     encode_pieces_ += batch.pieces;
   }
   queries_ = shared.take<uint32_t>(static_cast<size_t>(ordinal) * heads * query_words_);
-  if (items_ <= kMostSplitItems) ranges_ = split_ranges(items_, threads, blocks);
-  if (ranges_ == 1) return;
-  split_blocks_ = blocks;
-  const size_t units = static_cast<size_t>(items_) * ranges_;
-  scores_ = shared.take<int16_t>(static_cast<size_t>(items_) * blocks * kBlockSize);
-  histograms_ = shared.take<uint32_t>(units * bins_);
-  states_ = shared.take<float>(units * state_floats(group_, dim_));
-  pending_ = shared.take<std::atomic<int32_t>>(items_);
+  shared_out_ = items_ <= Shares::kMostItems && threads > 1 && items_ < kManyItems * threads;
+  if (!shared_out_) return;
+  for (int32_t i = 0; i < items_; i++) {
+    const SelectionRule rule = item_at(i).rule;
+    const int32_t newest = rule.recent + rule.context % kBlockSize;
+    shares_.add(rule.blocks(), rule.k - rule.recent, newest);
+  }
+  shares_.share(threads);
+  scores_ = shared.take<int16_t>(static_cast<size_t>(items_) * most_blocks_ * kBlockSize);
+  histograms_ = shared.take<uint32_t>(size_t{Shares::kMostUnits} * histogram_words(bins_));
+  states_ = shared.take<float>(Shares::kMostUnits * state_floats(group_, dim_));
+  progress_ = shared.take<Progress>(items_);
 }
 
 void SparseAttention::reset() {
-  if (ranges_ > 1)
-    for (int32_t i = 0; i < items_; i++) new (pending_ + i) std::atomic<int32_t>(ranges_);
+  if (!shared_out_) return;
+  for (int32_t i = 0; i < items_; i++) {
+    const Shares::Threads threads = shares_.threads_of(i);
+    auto* progress = new (progress_ + i) Progress;
+    progress->unscored.store(threads.last - threads.first, std::memory_order_relaxed);
+    progress->unfinished.store(threads.last - threads.first, std::memory_order_relaxed);
+  }
 }
 
 void SparseAttention::encode(int32_t piece, std::byte* scratch) const {
@@ -114,7 +122,7 @@ SparseAttention::Item SparseAttention::item_at(int32_t index) const {
 void SparseAttention::score_range(const Item& item, int32_t from, int32_t to, int16_t* scores,
                                   uint32_t* histogram, uint32_t* prepared) const {
   const KvArena& arena = *context_.arena;
-  std::fill_n(histogram, bins_, 0u);
+  std::fill_n(histogram, histogram_words(bins_), 0u);
   item.encoder->prepare(
       queries_ + (static_cast<int64_t>(item.ordinal) * arena.kv_heads + item.head) * query_words_,
       item.selection, prepared);
@@ -136,17 +144,7 @@ void SparseAttention::score_range(const Item& item, int32_t from, int32_t to, in
     item.encoder->score(codes_of(entry), arena.code_words, item.selection, prepared, block_scores);
     count_scores(block_scores, candidates, histogram);
   }
-}
-
-void SparseAttention::score(int32_t piece, std::byte* scratch) const {
-  const Item item = item_at(piece / ranges_);
-  const int32_t range = piece % ranges_;
-  const int32_t from = item.first_block(range, ranges_), to = item.first_block(range + 1, ranges_);
-  Carver own(scratch);
-  score_range(item, from, to,
-              scores_ + (static_cast<int64_t>(piece / ranges_) * split_blocks_ + from) * kBlockSize,
-              histograms_ + static_cast<int64_t>(piece) * bins_,
-              own.take<uint32_t>(item.encoder->prepared_words()));
+  sum_strides(histogram, bins_);
 }
 
 float* SparseAttention::output(const Item& item) const {
@@ -173,44 +171,69 @@ void SparseAttention::attend_whole(const Item& item, std::byte* scratch) const {
   const int32_t blocks = item.rule.blocks(), shared = heads_sharing(*item.encoder);
   Carver own(scratch);
   auto* scores = own.take<int16_t>(static_cast<size_t>(blocks) * kBlockSize);
-  auto* histogram = own.take<uint32_t>(bins_);
+  auto* histogram = own.take<uint32_t>(histogram_words(bins_));
   auto* prepared = own.take<uint32_t>(item.encoder->prepared_words());
   auto* selected = own.take<uint64_t>(blocks);
   auto* state = own.take<float>(state_floats(shared, dim_));
   score_range(item, 0, blocks, scores, histogram, prepared);
   const Threshold threshold = find_threshold(histogram, 1, bins_, item.rule.wanted());
-  const int32_t skip =
-      threshold.ties ? static_cast<int32_t>(histogram[threshold.score]) - threshold.ties : 0;
+  const int32_t skip = ties_left_out(histogram, 1, bins_, 0, threshold);
   select_blocks({item.rule, threshold, 0, blocks, scores, skip, selected});
   attend_range(item, 0, blocks, selected, state, own);
   merge_states(state, 0, 1, shared, dim_, output(item));
 }
 
-void SparseAttention::attend_split(int32_t index, int32_t range, std::byte* scratch) const {
+void SparseAttention::score_part(int32_t index, int32_t thread, std::byte* scratch) const {
   const Item item = item_at(index);
-  const int32_t from = item.first_block(range, ranges_), to = item.first_block(range + 1, ranges_);
-  const uint32_t* histograms = histograms_ + static_cast<int64_t>(index) * ranges_ * bins_;
-  const Threshold threshold = find_threshold(histograms, ranges_, bins_, item.rule.wanted());
-  int32_t skip = 0;
-  if (threshold.ties) {  // newer ranges take their ties first
-    const auto ties_of = [&](int32_t r) {
-      return static_cast<int32_t>(histograms[static_cast<int64_t>(r) * bins_ + threshold.score]);
-    };
-    int32_t left = threshold.ties;
-    for (int32_t r = ranges_ - 1; r > range; r--) left -= std::min(left, ties_of(r));
-    skip = std::max(ties_of(range) - left, 0);
-  }
+  const int32_t from = shares_.first_block(index, thread);
+  const int32_t to = shares_.first_block(index, thread + 1);
   Carver own(scratch);
+  score_range(item, from, to,
+              scores_ + (static_cast<int64_t>(index) * most_blocks_ + from) * kBlockSize,
+              histograms_ + int64_t{Shares::unit(index, thread)} * histogram_words(bins_),
+              own.take<uint32_t>(item.encoder->prepared_words()));
+  progress_[index].unscored.fetch_sub(1, std::memory_order_release);
+}
+
+void SparseAttention::attend_part(int32_t index, const Team& team) const {
+  const Item item = item_at(index);
+  const int32_t from = shares_.first_block(index, team.ith);
+  const int32_t to = shares_.first_block(index, team.ith + 1);
+  const Shares::Threads threads = shares_.threads_of(index);
+  const int32_t parts = threads.last - threads.first;
+  const int32_t first_unit = Shares::unit(index, threads.first);
+  team.wait_until([&] { return progress_[index].unscored.load(std::memory_order_acquire) == 0; });
+  const uint32_t* histograms = histograms_ + int64_t{first_unit} * histogram_words(bins_);
+  const Threshold threshold = find_threshold(histograms, parts, bins_, item.rule.wanted());
+  const int32_t skip = ties_left_out(histograms, parts, bins_, team.ith - threads.first, threshold);
+  Carver own(team.scratch);
   auto* selected = own.take<uint64_t>(to - from);
-  const int16_t* scores =
-      scores_ + (static_cast<int64_t>(index) * split_blocks_ + from) * kBlockSize;
-  select_blocks({item.rule, threshold, from, to, scores, skip, selected});
-  const int32_t shared = heads_sharing(*item.encoder);
+  select_blocks({item.rule, threshold, from, to,
+                 scores_ + (static_cast<int64_t>(index) * most_blocks_ + from) * kBlockSize, skip,
+                 selected});
+  const int32_t sharing = heads_sharing(*item.encoder);
   const size_t stride = state_floats(group_, dim_);
-  float* states = states_ + static_cast<int64_t>(index) * ranges_ * stride;
-  attend_range(item, from, to, selected, states + range * stride, own);
-  if (pending_[index].fetch_sub(1, std::memory_order_acq_rel) == 1)
-    merge_states(states, stride, ranges_, shared, dim_, output(item));
+  float* states = states_ + first_unit * stride;
+  attend_range(item, from, to, selected, states + (team.ith - threads.first) * stride, own);
+  if (progress_[index].unfinished.fetch_sub(1, std::memory_order_acq_rel) == 1)
+    merge_states(states, stride, parts, sharing, dim_, output(item));
+}
+
+void SparseAttention::attend_share(const Team& team) const {
+  if (!shared_out_) return;
+  enum class Have { kNothing, kPart, kWhole };
+  const auto have = [&](int32_t index) {
+    const int32_t from = shares_.first_block(index, team.ith);
+    const int32_t to = shares_.first_block(index, team.ith + 1);
+    if (from == to) return Have::kNothing;
+    return from == 0 && to == shares_.blocks(index) ? Have::kWhole : Have::kPart;
+  };
+  for (int32_t i = 0; i < items_; i++)
+    if (have(i) == Have::kPart) score_part(i, team.ith, team.scratch);
+  for (int32_t i = 0; i < items_; i++)
+    if (have(i) == Have::kWhole) attend_whole(item_at(i), team.scratch);
+  for (int32_t i = 0; i < items_; i++)
+    if (have(i) == Have::kPart) attend_part(i, team);
 }
 
 // The selection of a row's last token over again, united over the head's selections: traced rows
@@ -224,7 +247,7 @@ void SparseAttention::trace(int32_t piece, std::byte* scratch) const {
   const int32_t blocks = blocks_of(segment.position + segment.tokens);
   Carver own(scratch);
   auto* scores = own.take<int16_t>(static_cast<size_t>(blocks) * kBlockSize);
-  auto* histogram = own.take<uint32_t>(bins_);
+  auto* histogram = own.take<uint32_t>(histogram_words(bins_));
   auto* selected = own.take<uint64_t>(blocks);
   auto* united = own.take<uint64_t>(blocks);
   std::fill_n(united, blocks, uint64_t{0});
@@ -234,8 +257,7 @@ void SparseAttention::trace(int32_t piece, std::byte* scratch) const {
     if (!prepared) prepared = own.take<uint32_t>(item.encoder->prepared_words());
     score_range(item, 0, blocks, scores, histogram, prepared);
     const Threshold threshold = find_threshold(histogram, 1, bins_, item.rule.wanted());
-    const int32_t skip =
-        threshold.ties ? static_cast<int32_t>(histogram[threshold.score]) - threshold.ties : 0;
+    const int32_t skip = ties_left_out(histogram, 1, bins_, 0, threshold);
     select_blocks({item.rule, threshold, 0, blocks, scores, skip, selected});
     for (int32_t b = 0; b < blocks; b++) united[b] |= selected[b];
   }
@@ -248,11 +270,7 @@ void SparseAttention::trace(int32_t piece, std::byte* scratch) const {
 
 void SparseAttention::attend(int32_t piece, std::byte* scratch) const {
   if (piece < trace_pieces_) return trace(piece, scratch);
-  piece -= trace_pieces_;
-  if (ranges_ > 1)
-    attend_split(piece / ranges_, piece % ranges_, scratch);
-  else
-    attend_whole(item_at(piece), scratch);
+  attend_whole(item_at(piece - trace_pieces_), scratch);
 }
 
 size_t SparseAttention::thread_scratch(const AttentionContext& context, int32_t max_context) {
@@ -268,7 +286,7 @@ size_t SparseAttention::thread_scratch(const AttentionContext& context, int32_t 
     encode = std::max(encode, encoder.scratch_floats());
   }
   own.take<int16_t>(static_cast<size_t>(blocks) * kBlockSize);
-  own.take<uint32_t>(bins);
+  own.take<uint32_t>(histogram_words(bins));
   own.take<uint32_t>(prepared);
   own.take<uint64_t>(blocks);
   own.take<uint64_t>(blocks);
@@ -289,10 +307,11 @@ size_t SparseAttention::team_scratch(const AttentionContext& context, int32_t ma
   }
   Carver shared(nullptr);
   shared.take<uint32_t>(static_cast<size_t>(max_tokens) * heads * words);
-  shared.take<int16_t>(static_cast<size_t>(kMostSplitItems) * blocks_of(max_context) * kBlockSize);
-  shared.take<uint32_t>(static_cast<size_t>(kMaxUnits) * bins);
-  shared.take<float>(kMaxUnits * state_floats(group, context.arena->head_dim));
-  shared.take<std::atomic<int32_t>>(kMostSplitItems);
+  shared.take<int16_t>(static_cast<size_t>(Shares::kMostItems) * blocks_of(max_context) *
+                       kBlockSize);
+  shared.take<uint32_t>(size_t{Shares::kMostUnits} * histogram_words(bins));
+  shared.take<float>(Shares::kMostUnits * state_floats(group, context.arena->head_dim));
+  shared.take<Progress>(Shares::kMostItems);
   return shared.used();
 }
 

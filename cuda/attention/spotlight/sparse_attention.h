@@ -1,15 +1,15 @@
-// Retrieval attention of a layer's generated tokens as pieces of work in three phases with barriers
-// between them:
-//   encode (queries -> u) | score (split items only: codes -> scores, histograms) | attend (select
-//   -> gather-attend -> tail).
-// An item is one query token, KV head and selection. Many items: each is one piece from its scores
-// to its output. Few items (decode at batch 1): each is split into ranges of blocks, so that three
-// KV heads keep any number of threads busy; the last range to finish merges.
+// Retrieval attention of a layer's generated tokens in two phases with a barrier between them:
+//   encode (queries -> u) | attend (codes -> scores -> select -> gather-attend -> tail).
+// An item is one query token, KV head and selection. Many items are pieces that threads take as
+// they come. Few items (decode at batch 1) are shared out beforehand, so that three KV heads keep
+// any number of threads busy: a thread scores its blocks of the items it has in common with others
+// first and attends to them last, and what it has whole stands between, so that nobody waits.
 #pragma once
 
 #include "attention/plan.h"
 #include "attention/spotlight/encode/encoder.h"
 #include "attention/spotlight/select/select.h"
+#include "attention/spotlight/shares.h"
 
 namespace spotlight {
 
@@ -22,9 +22,10 @@ class SparseAttention {
 
   int32_t encode_pieces() const { return encode_pieces_; }
   void encode(int32_t piece, std::byte* scratch) const;
-  int32_t score_pieces() const { return ranges_ > 1 ? items_ * ranges_ : 0; }
-  void score(int32_t piece, std::byte* scratch) const;
-  int32_t attend_pieces() const { return items_ * ranges_ + trace_pieces_; }
+  // This thread's share of the items, where they are shared out.
+  void attend_share(const Team& team) const;
+  // All else.
+  int32_t attend_pieces() const { return (shared_out_ ? 0 : items_) + trace_pieces_; }
   void attend(int32_t piece, std::byte* scratch) const;
 
   static size_t thread_scratch(const AttentionContext& context, int32_t max_context);
@@ -45,9 +46,10 @@ class SparseAttention {
     int32_t ordinal;  // among the sparse tokens
     int32_t head, selection;
     SelectionRule rule;
-    int32_t first_block(int32_t range, int32_t ranges) const {
-      return static_cast<int32_t>(int64_t{rule.blocks()} * range / ranges);
-    }
+  };
+  // How far the threads that have an item in common are.
+  struct alignas(64) Progress {
+    std::atomic<int32_t> unscored, unfinished;
   };
 
   Item item_at(int32_t index) const;
@@ -58,7 +60,8 @@ class SparseAttention {
   float* output(const Item& item) const;
   int32_t heads_sharing(const CodeEncoder& encoder) const { return group_ / encoder.selections(); }
   void attend_whole(const Item& item, std::byte* scratch) const;
-  void attend_split(int32_t index, int32_t range, std::byte* scratch) const;
+  void score_part(int32_t index, int32_t thread, std::byte* scratch) const;
+  void attend_part(int32_t index, const Team& team) const;
   void trace(int32_t piece, std::byte* scratch) const;
 
   const AttentionContext& context_;
@@ -69,13 +72,15 @@ class SparseAttention {
   std::vector<int32_t> first_item_;     // of each segment, and one past the last
   std::vector<int32_t> first_ordinal_;  // of each segment
   std::vector<int32_t> traced_;         // segments whose last token is traced
-  int32_t encode_pieces_ = 0, items_ = 0, ranges_ = 1, trace_pieces_ = 0;
-  int32_t query_words_ = 0, bins_ = 0, split_blocks_ = 0;
-  uint32_t* queries_ = nullptr;              // [sparse tokens, kv_heads, query_words_]
-  int16_t* scores_ = nullptr;                // split: [items, split_blocks_, 64]
-  uint32_t* histograms_ = nullptr;           // split: [items, ranges, bins_]
-  float* states_ = nullptr;                  // split: [items, ranges, state]
-  std::atomic<int32_t>* pending_ = nullptr;  // split: [items]
+  int32_t encode_pieces_ = 0, items_ = 0, trace_pieces_ = 0;
+  int32_t query_words_ = 0, bins_ = 0, most_blocks_ = 0;
+  uint32_t* queries_ = nullptr;  // [sparse tokens, kv_heads, query_words_]
+  bool shared_out_ = false;
+  Shares shares_;                   // what follows is for items shared out
+  int16_t* scores_ = nullptr;       // [items, most_blocks_, 64]
+  uint32_t* histograms_ = nullptr;  // [units, histogram_words(bins_)]
+  float* states_ = nullptr;         // [units, state]
+  Progress* progress_ = nullptr;    // [items]
 };
 
 }  // namespace spotlight

@@ -78,7 +78,6 @@ class SpotlightBackend : public Backend {
       store(context, io, slice, half);
       encode(context, io, slice, half, team.scratch);
     });
-    team.meet();
   }
 
   void attend(const AttentionContext& context, const LayerIo& io, const RowView* rows,
@@ -99,12 +98,8 @@ class SpotlightBackend : public Backend {
     for (int32_t i = pieces * team.ith / team.nth; i < pieces * (team.ith + 1) / team.nth; i++)
       sparse.encode(i, team.scratch);
     team.meet();
+    sparse.attend_share(team);
     Tickets tickets(team);
-    if (sparse.score_pieces() > 0) {
-      for (int32_t piece; (piece = tickets.next(sparse.score_pieces())) >= 0;)
-        sparse.score(piece, team.scratch);
-      team.meet();
-    }
     const int32_t dense_pieces = dense.pieces();
     for (int32_t piece; (piece = tickets.next(dense_pieces + sparse.attend_pieces())) >= 0;) {
       if (piece < dense_pieces)

@@ -163,8 +163,11 @@ void CpuDevice::guard(const std::function<void()>& body) noexcept {
   try {
     body();
   } catch (...) {
-    const std::lock_guard<std::mutex> lock(fault_mutex_);
-    if (fault_ == nullptr) fault_ = std::current_exception();
+    {
+      const std::lock_guard<std::mutex> lock(fault_mutex_);
+      if (fault_ == nullptr) fault_ = std::current_exception();
+    }
+    barrier_.break_up();  // those who wait for this thread would wait for ever
   }
 }
 
@@ -172,7 +175,10 @@ void CpuDevice::compute(ggml_cgraph* graph, ggml_cplan& plan) {
   if (work_.size() < plan.work_size) work_.resize(plan.work_size);
   plan.work_data = work_.data();
   const ggml_status status = ggml_graph_compute(graph, &plan);
-  if (fault_ != nullptr) std::rethrow_exception(std::exchange(fault_, nullptr));
+  if (fault_ != nullptr) {
+    barrier_.mend();
+    std::rethrow_exception(std::exchange(fault_, nullptr));
+  }
   if (status != GGML_STATUS_SUCCESS)
     throw Error(kInternal, std::string("ggml: ") + ggml_status_to_string(status));
 }

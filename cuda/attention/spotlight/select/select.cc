@@ -1,6 +1,7 @@
 #include "attention/spotlight/select/select.h"
 
 #include <algorithm>
+#include <numeric>
 
 #include "attention/kernels.h"
 
@@ -31,32 +32,43 @@ void count_scores(const int16_t* scores, uint64_t mask, uint32_t* histogram) {
   for (; mask; mask &= mask - 1) histogram[scores[__builtin_ctzll(mask)]]++;
 }
 
+void sum_strides(uint32_t* histogram, int32_t bins) {
+  uint32_t* sums = histogram + strides(bins) * kStride;
+  for (int32_t s = 0; s < strides(bins); s++)
+    sums[s] = std::accumulate(histogram + s * kStride, histogram + (s + 1) * kStride, 0u);
+}
+
 Threshold find_threshold(const uint32_t* histograms, int32_t parts, int32_t bins, int32_t wanted) {
-  constexpr int32_t kStride = 32;
-  const auto count = [&](int32_t from, int32_t to) {
+  const auto count = [&](int32_t word) {
     uint32_t sum = 0;
-    for (int32_t p = 0; p < parts; p++) {
-      const uint32_t* histogram = histograms + static_cast<int64_t>(p) * bins;
-      for (int32_t bin = from; bin < to; bin++) sum += histogram[bin];
-    }
+    for (int32_t p = 0; p < parts; p++)
+      sum += histograms[int64_t{p} * histogram_words(bins) + word];
     return static_cast<int32_t>(sum);
   };
-  Threshold found{bins, 0};
-  int32_t left = wanted;
+  if (wanted <= 0) return {bins, 0};
   // By strides from the top, then by single bins within the one that has enough.
-  while (left > 0 && found.score >= kStride) {
-    const int32_t here = count(found.score - kStride, found.score);
-    if (here >= left) break;
-    found.score -= kStride;
+  int32_t left = wanted, stride = strides(bins) - 1;
+  for (int32_t here; (here = count(strides(bins) * kStride + stride)) < left; stride--)
     left -= here;
-  }
+  Threshold found{(stride + 1) * kStride, 0};
   while (left > 0) {
     found.score--;
-    const int32_t here = count(found.score, found.score + 1);
+    const int32_t here = count(found.score);
     found.ties = std::min(here, left);
     left -= here;
   }
   return found;
+}
+
+int32_t ties_left_out(const uint32_t* histograms, int32_t parts, int32_t bins, int32_t part,
+                      Threshold threshold) {
+  if (threshold.ties == 0) return 0;
+  const auto ties_of = [&](int32_t p) {
+    return static_cast<int32_t>(histograms[int64_t{p} * histogram_words(bins) + threshold.score]);
+  };
+  int32_t left = threshold.ties;
+  for (int32_t p = parts - 1; p > part; p--) left -= std::min(left, ties_of(p));
+  return std::max(ties_of(part) - left, 0);
 }
 
 void select_blocks(const SelectOp& op) {

@@ -27,15 +27,27 @@ SelectionRule selection_rule(const LayerPolicy& policy, int32_t context);
 // Bits of block `block` for positions [from, to).
 uint64_t block_mask(int32_t block, int32_t from, int32_t to);
 
-// Adds the scores of a block's masked tokens to the histogram.
+// Counts of a range's scores: [bins], then the sums of every kStride of them, so that who reads
+// another thread's counts fetches a few cache lines only. Rounded up to whole lines.
+inline constexpr int32_t kStride = 32;
+constexpr int32_t strides(int32_t bins) { return (bins + kStride - 1) / kStride; }
+constexpr int32_t histogram_words(int32_t bins) {
+  return (strides(bins) * (kStride + 1) + 15) / 16 * 16;
+}
+// Adds the scores of a block's masked tokens.
 void count_scores(const int16_t* scores, uint64_t mask, uint32_t* histogram);
+// Once all are counted.
+void sum_strides(uint32_t* histogram, int32_t bins);
 
 // Every candidate above `score` is selected, and the newest `ties` of those equal to it.
 struct Threshold {
   int32_t score = 0, ties = 0;
 };
-// Over the sum of `parts` histograms of `bins` entries each.
+// Over the sum of `parts` histograms, histogram_words(bins) apart.
 Threshold find_threshold(const uint32_t* histograms, int32_t parts, int32_t bins, int32_t wanted);
+// How many of its oldest ties the `part`-th of them, in order of age, leaves out.
+int32_t ties_left_out(const uint32_t* histograms, int32_t parts, int32_t bins, int32_t part,
+                      Threshold threshold);
 
 struct SelectOp {
   SelectionRule rule;

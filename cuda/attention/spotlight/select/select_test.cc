@@ -34,23 +34,22 @@ std::vector<int32_t> by_sorting(const std::vector<int16_t>& scores, const Select
 // As split items do it: a histogram a range, ties to the newest range first.
 std::vector<int32_t> by_counting(const std::vector<int16_t>& scores, const SelectionRule& rule,
                                  int32_t ranges) {
-  std::vector<uint32_t> histograms(static_cast<size_t>(ranges) * kBins);
+  const int32_t words = histogram_words(kBins);
+  std::vector<uint32_t> histograms(static_cast<size_t>(ranges) * words);
   const auto edge = [&](int32_t r) { return rule.blocks() * r / ranges; };
-  for (int32_t r = 0; r < ranges; r++)
+  for (int32_t r = 0; r < ranges; r++) {
     for (int32_t b = edge(r); b < edge(r + 1); b++)
       count_scores(scores.data() + b * kBlockSize, block_mask(b, rule.from(), rule.to()),
-                   histograms.data() + r * kBins);
+                   histograms.data() + r * words);
+    sum_strides(histograms.data() + r * words, kBins);
+  }
   const Threshold threshold = find_threshold(histograms.data(), ranges, kBins, rule.wanted());
   std::vector<int32_t> positions;
   for (int32_t r = 0; r < ranges; r++) {
-    const auto ties = [&](int32_t i) {
-      return threshold.ties ? static_cast<int32_t>(histograms[i * kBins + threshold.score]) : 0;
-    };
-    int32_t left = threshold.ties;
-    for (int32_t i = ranges - 1; i > r; i--) left -= std::min(left, ties(i));
+    const int32_t skip = ties_left_out(histograms.data(), ranges, kBins, r, threshold);
     std::vector<uint64_t> masks(edge(r + 1) - edge(r));
     select_blocks({rule, threshold, edge(r), edge(r + 1), scores.data() + edge(r) * kBlockSize,
-                   std::max(ties(r) - left, 0), masks.data()});
+                   skip, masks.data()});
     for (size_t b = 0; b < masks.size(); b++)
       for (int32_t i = 0; i < kBlockSize; i++)
         if (masks[b] >> i & 1)
