@@ -23,11 +23,13 @@ export function serveBare(stepMs: number): Promise<string> {
     });
   });
   setInterval(() => {
+    // All tokens of a step come to be at once, as in a worker.
+    const made = clock();
     for (const open of running) {
       const { response, arrived, left } = open;
       const first = !response.headersSent;
       if (first) response.writeHead(200, { 'content-type': 'text/event-stream' });
-      const text = `${first ? arrived : ''},${clock()};`;
+      const text = `${first ? arrived : ''},${made};`;
       response.socket?.cork();
       response.write(`data: ${JSON.stringify({ choices: [{ index: 0, delta: { content: text } }] })}\n\n`);
       response.socket?.uncork();

@@ -16,6 +16,8 @@ export interface LoadOptions {
 export interface LoadResult {
   /** Milliseconds a request: to the worker and back with the first token, less the worker's own time. */
   readonly request: number[];
+  /** Milliseconds a request: its way up alone, from the client's send to the worker's receipt. */
+  readonly up: number[];
   /** Milliseconds a token: from the worker's write to the client's read. */
   readonly token: number[];
   readonly failures: number;
@@ -23,7 +25,7 @@ export interface LoadResult {
 
 export async function drive(options: LoadOptions): Promise<LoadResult> {
   const agent = new Agent({ keepAlive: true, maxSockets: Infinity, scheduling: 'fifo' });
-  const result = { request: [] as number[], token: [] as number[], failures: 0 };
+  const result = { request: [] as number[], up: [] as number[], token: [] as number[], failures: 0 };
   const body = JSON.stringify({
     model: FAKE_MODEL,
     messages: [{ role: 'user', content: 'lorem ipsum '.repeat(options.promptChars / 12) }],
@@ -52,7 +54,7 @@ function one(
   url: string,
   body: string,
   tokens: number,
-  result: { request: number[]; token: number[] },
+  result: { request: number[]; up: number[]; token: number[] },
 ): Promise<void> {
   return new Promise((resolve, reject) => {
     let seen = 0;
@@ -72,8 +74,11 @@ function one(
         const end = rest.lastIndexOf('\n\n') + 1;
         for (const match of rest.slice(0, end).matchAll(/"content":"(\d*),(\d+);"/g)) {
           const written = BigInt(match[2] ?? 0);
-          if (match[1] !== '')
-            result.request.push(milliseconds(now - written + BigInt(match[1] ?? 0) - sent));
+          if (match[1] !== '') {
+            const up = BigInt(match[1] ?? 0) - sent;
+            result.up.push(milliseconds(up));
+            result.request.push(milliseconds(up + now - written));
+          }
           result.token.push(milliseconds(now - written));
           seen += 1;
         }

@@ -63,6 +63,13 @@ export function fakeTokens(text: string): { id: number; bytes: Buffer }[] {
   return tokens;
 }
 
+/** How many they are, without making them: a benchmark must not measure the fake's hashes. */
+export function fakeTokenCount(text: string): number {
+  let characters = text.length;
+  for (let i = 0; i < text.length; i++) if ((text.charCodeAt(i) & 0xfc00) === 0xdc00) characters--;
+  return Math.ceil(characters / TOKEN_CHARS);
+}
+
 /** `max_tokens` words (16 when absent), chosen by seed, prompt and choice. */
 export function words(submit: Submit): Script {
   const { n = 1, maxTokens = 16, seed = 0n } = submit.sampling ?? {};

@@ -24,7 +24,7 @@ import {
 } from '@spotlight/proto';
 import { RunningRequest } from './running.js';
 import type { Scripted } from './script.js';
-import { fakeTokens, promptText, words } from './script.js';
+import { fakeTokenCount, fakeTokens, promptText, words } from './script.js';
 
 export interface FakeWorkerOptions {
   readonly workerId: string;
@@ -210,7 +210,7 @@ export class FakeWorker {
   }
 
   #tooLong(submit: Submit): WireError | undefined {
-    const tokens = fakeTokens(promptText(submit.prompt)).length;
+    const tokens = fakeTokenCount(promptText(submit.prompt));
     const { maxModelLen } = this.#options;
     if (tokens < maxModelLen) return undefined;
     const message = `The prompt has ${tokens} tokens; this model takes at most ${maxModelLen - 1}.`;

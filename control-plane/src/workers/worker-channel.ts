@@ -9,10 +9,11 @@ import type {
   EncodeResponse,
   Load,
   RequestUpdate,
+  ServeRequest,
   ServeResponse,
   Submit,
 } from '@spotlight/proto';
-import { ErrorCode, ServeRequest, WorkerClient } from '@spotlight/proto';
+import { ErrorCode, WorkerClient } from '@spotlight/proto';
 import { ServiceError } from '../errors/service-error.js';
 import type { CallListener, WorkerCall } from './api.js';
 import { fromGrpc } from './from-grpc.js';
@@ -252,7 +253,7 @@ export class WorkerChannel {
   }
 
   #write(message: NonNullable<ServeRequest['message']>): void {
-    this.#stream?.write(ServeRequest.fromPartial({ message }));
+    this.#stream?.write({ message });
   }
 
   #wake(): void {
