@@ -52,6 +52,7 @@ const PACKAGES = [
     name: 'nvidia-cuda-runtime',
     version: '13.0.96',
     build: '^nvidia/cu13/(include/|lib/.*\\.a$)',
+    run: '/libcudart\\.so', // cudnn-frontend wants a shared one; ours is static
     megabytes: 3,
     sha256: '7f82250d7782aa23b6cfe765ecc7db554bd3c2870c43f3d1821f1d18aebf0548',
   },
@@ -82,11 +83,11 @@ const PACKAGES = [
   },
   {
     part: 'cudnn',
-    name: 'nvidia-cudnn-frontend',
-    version: '1.32.0',
+    name: 'nvidia-cudnn-frontend', // the last before its headers want NVRTC's, too, is 1.18
+    version: '1.18.0',
     build: '^include/',
-    megabytes: 12,
-    sha256: '8b354a8e550c083eb247f1eb39a7d69a4a269075f5a01e4fcbd2531680b17239',
+    megabytes: 3,
+    sha256: '6c023539ca6de99234cf5102c3ec0d6af817f5396fc93028a22ba5b834a35b8a',
   },
   {
     part: 'cudnn',
@@ -214,6 +215,12 @@ async function fetchAll(target, uses, parts) {
     );
   }
   mkdirSync(join(target, '.have'), { recursive: true });
+  const known = PACKAGES.flatMap((entry) => ['build', 'run'].map((use) => stamp(target, entry, use)));
+  if (readdirSync(join(target, '.have')).some((name) => !known.includes(join(target, '.have', name)))) {
+    // A package of another version: what it left would lie between the new one's headers.
+    rmSync(target, { recursive: true, force: true });
+    mkdirSync(join(target, '.have'), { recursive: true });
+  }
   const disk = statfsSync(target);
   if (disk.bavail * disk.bsize < DISK_BYTES) {
     throw new FetchError(
