@@ -10,6 +10,10 @@ export interface BenchLine {
   readonly baseline?: number;
   /** value / baseline. */
   readonly ratio?: number;
+  /** What was measured on, where it is not this machine's CPU. */
+  readonly device?: string;
+  /** What a figure leaves out. */
+  readonly note?: string;
 }
 
 export interface BenchOptions {
@@ -25,6 +29,8 @@ export interface Bench {
   /** The benchmark's own flags, a line each, for the help. */
   readonly flags?: readonly string[];
   run(options: BenchOptions): AsyncIterable<BenchLine>;
+  /** Its lines as an SVG, kept beside them by --save; undefined where they are too few to draw. */
+  plot?(lines: readonly BenchLine[]): string | undefined;
 }
 
 /** The q-quantile of samples, nearest rank; NaN without samples. */

@@ -1,5 +1,6 @@
 // `npm run bench -- NAME [--json] [--save]`: runs one benchmark and prints a table, or one JSON object a line.
-// --save keeps the same lines under test/bench/results/NAME.DEVICE.jsonl, each with device and commit; without it nothing is written.
+// --save keeps the same lines under test/bench/results/NAME.DEVICE.jsonl, each with device and commit, and the benchmark's plot
+// beside them; without it nothing is written.
 import { execFileSync } from 'node:child_process';
 import { mkdirSync, writeFileSync } from 'node:fs';
 import { cpus } from 'node:os';
@@ -9,7 +10,10 @@ import { table } from './table.js';
 
 // name -> loader; each benchmark registers itself here.
 const BENCHES: Readonly<Record<string, () => Promise<{ readonly bench: Bench }>>> = {
+  attention: () => import('./attention.js'),
   'cpu-decode': () => import('./cpu-decode.js'),
+  crossover: () => import('./crossover.js'),
+  e2e: () => import('./e2e-gpu.js'),
   gateway: () => import('./gateway.js'),
   perplexity: () => import('./perplexity.js'),
   scheduler: () => import('./scheduler.js'),
@@ -28,16 +32,24 @@ async function usage(): Promise<void> {
   }
 }
 
-function save(name: string, lines: readonly BenchLine[]): void {
-  const device = (cpus()[0]?.model ?? 'cpu').trim().replaceAll(/\s+/g, ' ');
+function save(bench: Bench, lines: readonly BenchLine[]): void {
+  const processor = (cpus()[0]?.model ?? 'cpu').trim().replaceAll(/\s+/g, ' ');
+  const other = lines.find((line) => line.device !== undefined)?.device;
+  const device = other ?? processor;
   const git = (...args: string[]): string => execFileSync('git', args, { encoding: 'utf8' }).trim();
   const commit = git('rev-parse', '--short=12', 'HEAD') + (git('status', '--porcelain', '-uno') ? '+' : '');
   // Compiled code runs from test/dist/bench; results stand beside the sources.
   const folder = fileURLToPath(new URL('../../bench/results/', import.meta.url));
   mkdirSync(folder, { recursive: true });
-  const file = `${folder}${name}.${device.toLowerCase().replaceAll(/[^a-z0-9]+/g, '-')}-${String(cpus().length)}.jsonl`;
-  writeFileSync(file, lines.map((line) => `${JSON.stringify({ ...line, device, commit })}\n`).join(''));
-  err(`kept in ${file}`);
+  const slug = device.toLowerCase().replaceAll(/[^a-z0-9]+/g, '-');
+  const file = `${folder}${bench.name}.${slug}${other === undefined ? `-${String(cpus().length)}` : ''}`;
+  const kept = lines.map((line) => `${JSON.stringify({ ...line, device, commit })}\n`).join('');
+  writeFileSync(`${file}.jsonl`, kept);
+  err(`kept in ${file}.jsonl`);
+  const drawn = bench.plot?.(lines);
+  if (drawn === undefined) return;
+  writeFileSync(`${file}.svg`, drawn);
+  err(`drawn in ${file}.svg`);
 }
 
 async function main(argv: readonly string[]): Promise<number> {
@@ -57,7 +69,7 @@ async function main(argv: readonly string[]): Promise<number> {
     if (json) process.stdout.write(`${JSON.stringify(line)}\n`);
   }
   if (!json) process.stdout.write(`${table(lines)}\n`);
-  if (rest.includes('--save')) save(name, lines);
+  if (rest.includes('--save')) save(bench, lines);
   return 0;
 }
 
