@@ -20,19 +20,22 @@ struct RetrievalShape {
   int32_t multiprocessors = 0;       // of the device
   int32_t capability = 0;            // of the device, 10 * major + minor
 
-  int32_t selections() const { return encoder == kMlp ? query_heads / kv_heads : 1; }
-  int32_t virtual_heads() const { return kv_heads * selections(); }
-  int32_t shared_heads() const { return query_heads / virtual_heads(); }  // of one selection
-  int32_t words() const { return bits / 32; }
-  int32_t magnitudes() const { return encoder == kMlp ? 0 : 3; }
+  // constexpr: device code calls them, too.
+  constexpr int32_t selections() const { return encoder == kMlp ? query_heads / kv_heads : 1; }
+  constexpr int32_t virtual_heads() const { return kv_heads * selections(); }
+  constexpr int32_t shared_heads() const {
+    return query_heads / virtual_heads();
+  }  // of one selection
+  constexpr int32_t words() const { return bits / 32; }
+  constexpr int32_t magnitudes() const { return encoder == kMlp ? 0 : 3; }
   // Words of a query's code for one selection.
-  int32_t query_words() const { return (1 + magnitudes()) * words(); }
+  constexpr int32_t query_words() const { return (1 + magnitudes()) * words(); }
   // Scores lie in [0, bins).
-  int32_t bins() const { return (encoder == kMlp ? 1 : 7) * bits + 1; }
+  constexpr int32_t bins() const { return (encoder == kMlp ? 1 : 7) * bits + 1; }
   // Counters a histogram takes: an even number, the last one always 0.
-  int32_t histogram() const { return (bins() + 2) & ~1; }
+  constexpr int32_t histogram() const { return (bins() + 2) & ~1; }
   // Most pieces that are one of several, over all virtual heads, in either kernel.
-  int32_t slots() const { return 4 * multiprocessors; }
+  constexpr int32_t slots() const { return 4 * multiprocessors; }
 };
 
 // What the score kernel found out about a query and virtual head besides its scores.

@@ -1,0 +1,123 @@
+// Which tokens one query and virtual head selects, and which of its blocks a piece of work reads.
+// Pieces are cut by what they read, not by position: a block costs its selected tokens and one more
+// (its summary, and the look at it), and a piece takes the blocks that start in its share of that
+// sum. Selected tokens lie in clusters; cut by position, the fullest piece would take several times
+// the time of the others.
+#pragma once
+
+#include "attention/gpu/pieces.cuh"
+
+namespace spotlight::gpu {
+
+// Bits of block `block` for positions [from, to), as block_mask of select.h.
+__device__ inline uint64_t mask_of(int32_t block, int32_t from, int32_t to) {
+  const int32_t low = min(max(from - block * kBlockSize, 0), kBlockSize);
+  const int32_t high = min(max(to - block * kBlockSize, 0), kBlockSize);
+  return low >= high ? 0 : (~0ull >> (kBlockSize - (high - low))) << low;
+}
+
+// Tokens of blocks [first, last) that are selected whatever they score.
+__device__ inline int32_t forced_in(const Query& query, int32_t first, int32_t last) {
+  const int32_t from = first * kBlockSize, to = min(last * kBlockSize, query.context);
+  const int32_t sink = max(min(to, query.sink) - from, 0);
+  const int32_t recent = max(to - max(from, query.context - query.recent), 0);
+  return sink + recent;
+}
+
+// What every thread knows about the choice of a query and virtual head. Candidates above
+// `threshold` are selected, and of those equal to it all but the `skip` oldest.
+struct Choice {
+  int32_t threshold, above, equal, skip;
+};
+
+// Blocks that a piece has to look at, and the sums over the blocks before them.
+struct Window {
+  int32_t first, last;
+  int32_t cost, equal;
+};
+
+// at_least: [bins + 1] of the unit. wanted > 0. shared: memory of the CTA.
+__device__ inline Choice find_choice(const uint32_t* at_least, int32_t bins, int32_t wanted,
+                                     Choice* shared) {
+  for (int32_t bin = threadIdx.x; bin < bins; bin += static_cast<int32_t>(blockDim.x)) {
+    const auto here = static_cast<int32_t>(__ldcg(at_least + bin));
+    const auto next = static_cast<int32_t>(__ldcg(at_least + bin + 1));
+    if (here >= wanted && next < wanted) *shared = {bin, next, here - next, here - wanted};
+  }
+  __syncthreads();
+  return *shared;
+}
+
+// The window of the piece that takes [from, to) of the cost, by the histograms of the score
+// kernel's pieces.
+template <int32_t kThreads>
+__device__ inline Window find_window(const Workspace& workspace, const Query& query,
+                                     const QueryShare& share, const Piece& piece, int32_t blocks,
+                                     const Choice& choice, int32_t from, int32_t to,
+                                     int32_t* scratch, Window* shared) {
+  const int32_t parts = share.score_pieces;
+  if (parts <= 1 || piece.parts == 1) return {0, blocks, 0, 0};
+  const int32_t counters = workspace.shape.histogram();
+  const int64_t slot = static_cast<int64_t>(workspace.shape.virtual_heads()) * share.score_slot +
+                       static_cast<int64_t>(piece.head) * parts;
+  int32_t equal_before = 0, cost_before = 0;
+  for (int32_t base = 0; base < parts; base += kThreads) {
+    const int32_t part = base + static_cast<int32_t>(threadIdx.x);
+    int32_t first = 0, last = 0, above = 0, equal = 0;
+    if (part < parts) {
+      const uint32_t* at_least = workspace.at_least_of + (slot + part) * counters;
+      above = static_cast<int32_t>(__ldcg(at_least + choice.threshold + 1));
+      equal = static_cast<int32_t>(__ldcg(at_least + choice.threshold)) - above;
+      first = part_start(blocks, part, parts);
+      last = part_start(blocks, part + 1, parts);
+    }
+    int32_t all_equal, all_cost;
+    const int32_t equal_at = equal_before + sum_before<kThreads>(equal, scratch, &all_equal);
+    const int32_t skipped = min(max(choice.skip - equal_at, 0), equal);
+    const int32_t cost =
+        part < parts ? above + equal - skipped + forced_in(query, first, last) + last - first : 0;
+    const int32_t cost_at = cost_before + sum_before<kThreads>(cost, scratch, &all_cost);
+    if (part < parts) {
+      const bool is_last = part == parts - 1;
+      if (cost_at <= from && (is_last || from < cost_at + cost)) {
+        shared->first = first;
+        shared->cost = cost_at;
+        shared->equal = equal_at;
+      }
+      if (cost_at < to && (is_last || to <= cost_at + cost)) shared->last = last;
+    }
+    equal_before += all_equal;
+    cost_before += all_cost;
+  }
+  __syncthreads();
+  return *shared;
+}
+
+// The kept tokens of a block that are above the threshold, and those equal to it.
+struct Compared {
+  uint64_t above, equal;
+};
+
+// scores: those of the kept tokens in order, `ahead` the first eight of them.
+__device__ inline Compared compare_kept(uint64_t kept, uint4 ahead, const uint16_t* scores,
+                                        int32_t threshold) {
+  Compared result{0, 0};
+  uint64_t low = static_cast<uint64_t>(ahead.y) << 32 | ahead.x;
+  uint64_t high = static_cast<uint64_t>(ahead.w) << 32 | ahead.z;
+  for (int32_t i = 0; kept; kept &= kept - 1, i++) {
+    if (i > 0 && i % 8 == 0) {
+      const uint4 more = __ldcg(reinterpret_cast<const uint4*>(scores + i));
+      low = static_cast<uint64_t>(more.y) << 32 | more.x;
+      high = static_cast<uint64_t>(more.w) << 32 | more.z;
+    }
+    const auto score = static_cast<int32_t>(low & 0xffff);
+    const uint64_t bit = kept & (0 - kept);
+    if (score > threshold) result.above |= bit;
+    if (score == threshold) result.equal |= bit;
+    low = low >> 16 | high << 48;
+    high >>= 16;
+  }
+  return result;
+}
+
+}  // namespace spotlight::gpu

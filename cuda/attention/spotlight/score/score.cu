@@ -1,0 +1,206 @@
+// A piece is a range of blocks of one query and virtual head. Its warps take blocks in turn, two
+// tokens a lane, with several blocks on their way; scores are counted in shared memory, and the
+// histogram leaves the CTA as counts of "at least this score": such counts of several pieces may
+// simply be added, and whoever reads them finds the threshold by looking at two neighbours.
+#include <cuda_runtime.h>
+
+#include "attention/gpu/pieces.cuh"
+#include "attention/spotlight/encode/ptx.cuh"
+#include "attention/spotlight/score/bits.cuh"
+#include "attention/spotlight/score/score_gpu.h"
+#include "device/cuda/runtime/cuda_error.h"
+
+namespace spotlight::gpu {
+namespace {
+
+constexpr int32_t kThreads = 256;
+constexpr int32_t kWarps = kThreads / 32;
+// A guess lies so many norms of the query code under the last threshold.
+constexpr float kMargin = 0.3f;
+
+__device__ inline uint32_t below(int32_t lane) { return (1u << lane) - 1; }
+
+// Sum and norm of a query code's magnitudes and the guess they give, by one warp.
+__device__ QuerySpread spread_of(const uint32_t* query, int32_t words, int32_t magnitudes,
+                                 float carried, int32_t bins) {
+  const int32_t lane = threadIdx.x % 32;
+  int32_t sum = 0, squares = 0;
+  if (magnitudes == 0) {
+    if (lane == 0) sum = squares = 32 * words;
+  } else if (lane < words) {
+    for (int32_t p = 0; p < magnitudes; p++) {
+      const uint32_t one = query[(1 + p) * words + lane];
+      sum += __popc(one) << p;
+      for (int32_t o = 0; o < magnitudes; o++)
+        squares += __popc(one & query[(1 + o) * words + lane]) << (p + o);
+    }
+  }
+#pragma unroll
+  for (int32_t step = 16; step > 0; step /= 2) {
+    sum += __shfl_xor_sync(~0u, sum, step);
+    squares += __shfl_xor_sync(~0u, squares, step);
+  }
+  QuerySpread spread;
+  spread.sum = sum;
+  spread.norm = sqrtf(static_cast<float>(squares));
+  if (carried != 0.0f) {
+    const float guess = 0.5f * ((carried - kMargin) * spread.norm + static_cast<float>(sum));
+    spread.guess = static_cast<int32_t>(fminf(fmaxf(guess, 0.0f), static_cast<float>(bins)));
+  }
+  return spread;
+}
+
+// Shared memory: the histogram, [histogram()] counters.
+template <int kWords, int kMagnitudes>
+__global__ void __launch_bounds__(kThreads, 2) score_kernel(const ScoreOp op) {
+  using Reader = Scorer<kWords, kMagnitudes>;
+  using Code = typename Reader::Code;
+  constexpr int32_t kDepth = Reader::kDepth;
+  __shared__ int32_t scratch[kWarps];
+  __shared__ int32_t shared_guess;
+  auto* histogram = reinterpret_cast<uint32_t*>(ptx::shared_memory());
+  const RetrievalShape& shape = op.workspace.shape;
+  const int32_t heads = shape.virtual_heads(), selections = shape.selections();
+  const int32_t words = kWords ? kWords : shape.words();
+  const int32_t counters = shape.histogram(), bins = shape.bins();
+  const int32_t lane = threadIdx.x % 32, warp = threadIdx.x / 32;
+  const int32_t items = heads * op.queries.shares[op.queries.count].score_start;
+  bool waited = false;
+
+  for (int32_t item = blockIdx.x; item < items; item += gridDim.x) {
+    const Piece piece = find_score_piece(op.queries, heads, item);
+    const Query query = op.queries.list[piece.query];
+    const int32_t start = op.queries.block_start[piece.query];
+    const int32_t blocks = op.queries.block_start[piece.query + 1] - start;
+    const int32_t first = part_start(blocks, piece.part, piece.parts);
+    const int32_t last = part_start(blocks, piece.part + 1, piece.parts);
+    const int32_t* table = op.tables + static_cast<int64_t>(query.seat) * op.table_stride;
+    const int64_t linear =
+        static_cast<int64_t>(heads) * start + static_cast<int64_t>(piece.head) * blocks;
+    const int32_t kv_head = piece.head / selections, selection = piece.head % selections;
+    const int32_t from = query.sink, to = query.context - query.recent;
+    if (!waited) {
+      ptx::wait_for_inputs();
+      ptx::let_next_start();
+      waited = true;
+    }
+
+    for (int32_t i = threadIdx.x; i < counters; i += kThreads) histogram[i] = 0;
+    const uint32_t* code = op.query_codes + static_cast<int64_t>(piece.unit) * shape.query_words();
+    Reader reader;
+    reader.set_query(code, words);
+
+    // Blocks of this warp: first + warp + kWarps * step.
+    const int32_t steps = (last - first - warp + kWarps - 1) / kWarps;
+    const uint32_t* codes = op.codes[query.plane] + selection * words;
+    int32_t entries = 0;
+    Code held[kDepth][2];
+    const auto fetch = [&](int32_t step, Code(&into)[2]) {
+      if (step % 32 == 0) entries = table[min(first + warp + kWarps * (step + lane), last - 1)];
+      const int64_t block = __shfl_sync(~0u, entries, step % 32);
+      const uint32_t* at =
+          codes + ((block * shape.kv_heads + kv_head) * kBlockSize + lane) * op.code_words;
+      into[0] = reader.load(at);
+      into[1] = reader.load(at + 32 * op.code_words);
+    };
+#pragma unroll
+    for (int32_t i = 0; i < kDepth; i++)
+      if (i < steps) fetch(i, held[i]);
+
+    if (warp == 0) {
+      const float carried =
+          op.carried ? op.carried[static_cast<int64_t>(query.seat) * heads + piece.head] : 0.0f;
+      const QuerySpread spread = spread_of(code, words, kMagnitudes, carried, bins);
+      if (lane == 0) shared_guess = spread.guess;
+      if (lane == 0 && piece.part == 0) op.workspace.spread[piece.unit] = spread;
+    }
+    __syncthreads();
+    const int32_t guess = shared_guess;
+
+    for (int32_t base = 0; base < steps; base += kDepth) {
+#pragma unroll
+      for (int32_t i = 0; i < kDepth; i++) {
+        const int32_t step = base + i;
+        if (step >= steps) break;
+        const int32_t low = reader.score(held[i][0]), high = reader.score(held[i][1]);
+        if (step + kDepth < steps) fetch(step + kDepth, held[i]);
+        const int32_t block = first + warp + kWarps * step;
+        const int32_t position = block * kBlockSize + lane;
+        const bool counts_low = position >= from && position < to;
+        const bool counts_high = position + 32 >= from && position + 32 < to;
+        if (counts_low) atomicAdd(histogram + low, 1u);
+        if (counts_high) atomicAdd(histogram + high, 1u);
+        const bool keeps_low = counts_low && low >= guess;
+        const bool keeps_high = counts_high && high >= guess;
+        const uint32_t kept_low = __ballot_sync(~0u, keeps_low);
+        const uint32_t kept_high = __ballot_sync(~0u, keeps_high);
+        uint16_t* scores = op.workspace.scores + (linear + block) * kBlockSize;
+        if (keeps_low) scores[__popc(kept_low & below(lane))] = static_cast<uint16_t>(low);
+        if (keeps_high)
+          scores[__popc(kept_low) + __popc(kept_high & below(lane))] = static_cast<uint16_t>(high);
+        if (lane == 0)
+          op.workspace.kept[linear + block] = static_cast<uint64_t>(kept_high) << 32 | kept_low;
+      }
+    }
+    __syncthreads();
+
+    // From counts of each score to counts of at least it: every thread sums a few, the first thread
+    // the highest.
+    const int32_t each = (bins + kThreads - 1) / kThreads;
+    const int32_t top = bins - static_cast<int32_t>(threadIdx.x) * each;
+    int32_t sum = 0, all;
+    for (int32_t bin = max(top - each, 0); bin < top; bin++) sum += histogram[bin];
+    sum = sum_before<kThreads>(sum, scratch, &all);
+    for (int32_t bin = top - 1; bin >= max(top - each, 0); bin--)
+      histogram[bin] = sum += histogram[bin];
+    __syncthreads();
+    const auto* pairs = reinterpret_cast<const unsigned long long*>(histogram);
+    auto* together = reinterpret_cast<unsigned long long*>(
+        op.workspace.at_least + static_cast<int64_t>(piece.unit) * counters);
+    auto* own = reinterpret_cast<unsigned long long*>(op.workspace.at_least_of +
+                                                      static_cast<int64_t>(piece.slot) * counters);
+    for (int32_t i = threadIdx.x; i < counters / 2; i += kThreads) {
+      const unsigned long long pair = pairs[i];
+      if (pair) atomicAdd(together + i, pair);
+      if (piece.parts > 1) own[i] = pair;
+    }
+    __syncthreads();
+  }
+  if (!waited) {
+    ptx::wait_for_inputs();
+    ptx::let_next_start();
+  }
+}
+
+template <int kWords, int kMagnitudes>
+void launch(cudaStream_t stream, const ScoreOp& op) {
+  const RetrievalShape& shape = op.workspace.shape;
+  cudaLaunchConfig_t config = {};
+  config.gridDim = dim3(static_cast<unsigned>(shape.multiprocessors));
+  config.blockDim = dim3(kThreads);
+  config.dynamicSmemBytes = static_cast<size_t>(shape.histogram()) * sizeof(uint32_t);
+  config.stream = stream;
+  cudaLaunchAttribute early = {};
+  early.id = cudaLaunchAttributeProgrammaticStreamSerialization;
+  early.val.programmaticStreamSerializationAllowed = 1;
+  config.attrs = &early;
+  config.numAttrs = shape.capability >= 90 ? 1 : 0;
+  CUDA_CHECK(cudaLaunchKernelEx(&config, score_kernel<kWords, kMagnitudes>, op));
+}
+
+}  // namespace
+
+void score(cudaStream_t stream, const ScoreOp& op) {
+  const RetrievalShape& shape = op.workspace.shape;
+  if (shape.encoder == kNoEncoder || op.queries.count == 0) return;
+  const bool aligned = op.code_words % 4 == 0;
+  const bool mlp = shape.encoder == kMlp;
+  if (aligned && shape.bits == 128)
+    mlp ? launch<4, 0>(stream, op) : launch<4, 3>(stream, op);
+  else if (aligned && shape.bits == 256)
+    mlp ? launch<8, 0>(stream, op) : launch<8, 3>(stream, op);
+  else
+    mlp ? launch<0, 0>(stream, op) : launch<0, 3>(stream, op);
+}
+
+}  // namespace spotlight::gpu
