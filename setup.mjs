@@ -1,5 +1,6 @@
 // Sets everything up in a clone: system tools named first, then npm packages, protos, native module, TypeScript, default model.
 // Every step tells by itself whether it has work, so a second run takes seconds; the native build runs beside TypeScript and the model.
+// With a GPU (or SPOTLIGHT_CUDA=1) the native module carries CUDA: what compiles it comes as packages if no toolkit is there.
 // Plain Node without packages, and without syntax of newer versions: it must run before anything is installed to say what is missing.
 import { spawn, spawnSync } from 'node:child_process';
 import { createHash } from 'node:crypto';
@@ -16,6 +17,7 @@ import {
 } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
+import { cudaPlan } from './cuda/scripts/gpu.mjs';
 
 const root = dirname(fileURLToPath(import.meta.url));
 const state = join(root, '.setup');
@@ -204,9 +206,9 @@ function packagesMatch() {
     });
 }
 
-/** SHA-256 over the native module's sources and what builds them: everything in cuda/ but TypeScript, notes and build output. */
-function nativeDigest() {
-  const hash = createHash('sha256').update(process.versions.modules);
+/** SHA-256 over the native module's sources, what builds them (all in cuda/ but TypeScript, notes and build output) and for which GPUs. */
+function nativeDigest(cuda) {
+  const hash = createHash('sha256').update(process.versions.modules).update(JSON.stringify(cuda));
   const visit = (folder) => {
     for (const entry of readdirSync(folder, { withFileTypes: true }).sort((a, b) =>
       a.name < b.name ? -1 : 1,
@@ -221,16 +223,20 @@ function nativeDigest() {
   return hash.digest('hex');
 }
 
-function nativeBuilt(folder = join(root, 'cuda/build')) {
+function nativeBuilt(folder) {
   if (!existsSync(folder)) return false;
   return readdirSync(folder, { recursive: true }).some((path) => String(path).endsWith('.node'));
 }
 
 async function buildNative() {
   const stamp = join(state, 'native.stamp');
-  const digest = nativeDigest();
-  if (existsSync(stamp) && readFileSync(stamp, 'utf8') === digest && nativeBuilt()) return;
-  await step('native', 'native module', 'npm', ['run', 'build', '-w', 'cuda']);
+  const cuda = cudaPlan();
+  const digest = nativeDigest(cuda);
+  const folders = ['cuda/build', ...(cuda.wanted ? ['cuda/build-cuda'] : [])];
+  const built = folders.every((folder) => nativeBuilt(join(root, folder)));
+  if (existsSync(stamp) && readFileSync(stamp, 'utf8') === digest && built) return;
+  const what = cuda.wanted ? 'native module with CUDA' : 'native module';
+  await step('native', what, 'npm', ['run', 'build', '-w', 'cuda']);
   writeFileSync(stamp, digest);
 }
 

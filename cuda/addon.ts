@@ -1,11 +1,18 @@
-// Finds and loads the native module: the one built here first, then the carried build of the highest instruction-set level this
-// CPU has. Loaded on first use, so that a program that never makes an engine needs no addon.
+// Finds and loads the native module: the one built here first (with CUDA, if there is such a build), then the carried build of the
+// highest instruction-set level this CPU has. Loaded on first use, so that a program that never makes an engine needs no addon.
 import { existsSync, readFileSync } from 'node:fs';
 import { createRequire } from 'node:module';
 import { dirname, join } from 'node:path';
 import { EngineError } from './errors.js';
 import type { PackedResult } from './pack.js';
-import type { ArtifactInfo, EngineInfo, EngineOptions, EngineStats, TokenizerMetadata } from './types.js';
+import type {
+  ArtifactInfo,
+  Devices,
+  EngineInfo,
+  EngineOptions,
+  EngineStats,
+  TokenizerMetadata,
+} from './types.js';
 
 /** The addon's engine object; each method as binding/engine_object.h has it. */
 export interface NativeEngine {
@@ -24,6 +31,7 @@ export interface NativeEngine {
 export interface Addon {
   createEngine(options: EngineOptions): Promise<NativeEngine>;
   inspectArtifact(path: string): Promise<Omit<ArtifactInfo, 'digest'>>;
+  devices(): Promise<Devices>;
 }
 
 /** What each level of the x86-64 psABI adds that a Linux kernel reports by flag; highest first. */
@@ -58,6 +66,7 @@ function candidates(): string[] {
   const carried = join(room, 'prebuilds', `${process.platform}-${process.arch}`);
   return [
     ...(process.env['SPOTLIGHT_ADDON'] ? [process.env['SPOTLIGHT_ADDON']] : []),
+    join(room, 'build-cuda', 'Release', 'spotlight.node'),
     join(room, 'build', 'Release', 'spotlight.node'),
     join(room, 'build', 'spotlight.node'),
     ...levelsFor(cpuFlags()).map((level) => join(carried, `spotlight.${level}.node`)),

@@ -10,6 +10,7 @@ import type {
   ArtifactInfo,
   Batch,
   BlockId,
+  Devices,
   Engine,
   EngineInfo,
   EngineOptions,
@@ -126,4 +127,13 @@ export async function inspectArtifact(path: string): Promise<ArtifactInfo> {
   const addon = loadAddon();
   const digest = await fileDigest(path);
   return { digest, ...(await wrapAsync(() => addon.inspectArtifact(path))) };
+}
+
+/**
+ * The GPUs of this machine and what is missing to use one. Makes no context on any of them. The first call takes up to a second,
+ * off the JS thread: it loads the driver and the libraries. Rejects with ADDON_MISSING alone: a machine without GPU has no devices.
+ */
+export async function devices(): Promise<Devices> {
+  const addon = loadAddon();
+  return wrapAsync(() => addon.devices());
 }

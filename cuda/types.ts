@@ -248,6 +248,29 @@ export interface ArtifactInfo {
   readonly metadata: Readonly<Record<string, string>>;
 }
 
+/** One GPU as the driver shows it; CUDA_VISIBLE_DEVICES applies. */
+export interface DeviceInfo {
+  /** As the CUDA runtime counts. */
+  readonly index: number;
+  readonly name: string;
+  readonly memoryBytes: number;
+  /** Absent when NVML is missing or does not say. */
+  readonly freeBytes?: number;
+  /** "9.0" */
+  readonly computeCapability: string;
+  /** The driver's version, "580.159.04"; absent when NVML is missing. */
+  readonly driver?: string;
+  /** Whether this build of the native module can run an engine on it; if not, `problem` says why and what to do. */
+  readonly usable: boolean;
+  readonly problem?: string;
+}
+
+export interface Devices {
+  readonly devices: readonly DeviceInfo[];
+  /** A sentence for each thing an engine on a GPU needs and that is not here: CUDA in this build, the driver, a GPU, cuBLASLt, cuDNN. */
+  readonly missing: readonly string[];
+}
+
 export interface EngineStats {
   readonly steps: number;
   readonly tokens: number;

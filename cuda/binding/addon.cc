@@ -1,4 +1,4 @@
-// The addon's exports: createEngine, inspectArtifact and the Engine class behind them. Ring 4: the
+// The addon's exports: createEngine, inspectArtifact, devices and the Engine class. Ring 4: the
 // only code that knows N-API.
 #include "binding/addon.h"
 
@@ -47,12 +47,38 @@ Napi::Value inspect_artifact(const Napi::CallbackInfo& info) {
   });
 }
 
+// [async] Looks at the GPUs and at what an engine on one needs; loading drivers takes long.
+class SurveyDevices final : public Napi::AsyncWorker {
+ public:
+  explicit SurveyDevices(Napi::Env env)
+      : AsyncWorker(env), deferred_(Napi::Promise::Deferred::New(env)) {}
+  Napi::Value promise() const { return deferred_.Promise(); }
+
+ private:
+  void Execute() override { found_ = cuda_devices(); }
+  void OnOK() override { deferred_.Resolve(cuda_devices_info(Env(), found_)); }
+  void OnError(const Napi::Error& error) override { deferred_.Reject(error.Value()); }
+
+  Napi::Promise::Deferred deferred_;
+  CudaDevices found_;
+};
+
+Napi::Value devices(const Napi::CallbackInfo& info) {
+  return guarded(info.Env(), [&]() -> Napi::Value {
+    auto* worker = new SurveyDevices(info.Env());
+    const Napi::Value promise = worker->promise();
+    worker->Queue();
+    return promise;
+  });
+}
+
 Napi::Object init(Napi::Env env, Napi::Object exports) {
   auto* data = new AddonData;
   data->engine_class = Napi::Persistent(EngineObject::define(env));
   env.SetInstanceData(data);
   exports.Set("createEngine", Napi::Function::New<EngineObject::create>(env, "createEngine"));
   exports.Set("inspectArtifact", Napi::Function::New<inspect_artifact>(env, "inspectArtifact"));
+  exports.Set("devices", Napi::Function::New<devices>(env, "devices"));
   return exports;
 }
 

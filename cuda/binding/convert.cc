@@ -181,6 +181,28 @@ Napi::Object artifact_info(Napi::Env env, const ArtifactDescription& artifact) {
   return info;
 }
 
+Napi::Object cuda_devices_info(Napi::Env env, const CudaDevices& found) {
+  Napi::Array devices = Napi::Array::New(env, found.devices.size());
+  for (size_t i = 0; i < found.devices.size(); i++) {
+    const CudaDeviceInfo& device = found.devices[i];
+    Napi::Object info = Napi::Object::New(env);
+    info.Set("index", device.index);
+    info.Set("name", device.name);
+    info.Set("memoryBytes", static_cast<double>(device.memory_bytes));
+    if (device.free_bytes >= 0) info.Set("freeBytes", static_cast<double>(device.free_bytes));
+    info.Set("computeCapability",
+             std::to_string(device.major) + "." + std::to_string(device.minor));
+    if (!device.driver.empty()) info.Set("driver", device.driver);
+    info.Set("usable", device.problem.empty());
+    if (!device.problem.empty()) info.Set("problem", device.problem);
+    devices.Set(static_cast<uint32_t>(i), info);
+  }
+  Napi::Object result = Napi::Object::New(env);
+  result.Set("devices", devices);
+  result.Set("missing", texts(env, found.missing));
+  return result;
+}
+
 Napi::Object engine_stats(Napi::Env env, const EngineStats& stats) {
   Napi::Object result = Napi::Object::New(env);
   result.Set("steps", static_cast<double>(stats.steps));

@@ -7,6 +7,7 @@
 #include <functional>
 
 #include "artifact/artifact.h"
+#include "device/cuda/probe/devices.h"
 #include "engine/batch.h"
 #include "engine/engine.h"
 
@@ -27,6 +28,7 @@ struct ArtifactDescription {
 };
 ArtifactDescription describe(const Artifact& artifact);
 Napi::Object artifact_info(Napi::Env env, const ArtifactDescription& artifact);
+Napi::Object cuda_devices_info(Napi::Env env, const CudaDevices& found);
 Napi::Object engine_stats(Napi::Env env, const EngineStats& stats);
 Napi::Object step_result(Napi::Env env, int32_t step, double seconds, const PackedResult& packed);
 
