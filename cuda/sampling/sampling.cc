@@ -54,7 +54,7 @@ int32_t draw(float* logits, int32_t vocab, const LogitsTask& task, SamplingScrat
   const SamplingParams& params = *task.params;
   apply_penalties(logits, params, task.counts, task.position);
   float max = max_of(logits, vocab);
-  if (!std::isfinite(max)) return -1;
+  if (!std::isfinite(max) || has_nan(logits, vocab)) return -1;
   if (params.temperature <= 0) return argmax(logits, vocab, max);
   if (params.temperature != 1) {
     const float inverse = 1.f / params.temperature;

@@ -154,6 +154,9 @@ TEST(rows_without_a_finite_logit_draw_nothing) {
   const float inf = std::numeric_limits<float>::infinity();
   CHECK(!run({-inf, -inf}, params, 0).finite);
   CHECK(!run({NAN, NAN}, params, 0).finite);
+  CHECK(!run({1, NAN, 2}, params, 0).finite);
+  params.temperature = 0;
+  CHECK(!run({1, NAN, 2}, params, 0).finite);
   params.banned = {0, 1};
   params.banned_until = 9;
   CHECK(!run({1, 2}, params, 3).finite);

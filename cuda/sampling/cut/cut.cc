@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 
+#include "sampling/exact.h"
 #include "sampling/softmax/softmax.h"
 
 namespace spotlight {
@@ -72,29 +73,32 @@ void cut_top_p(const float* x, const float* weights, int32_t count, float max, f
   // reached, order only that one.
   constexpr int kBins = 512;
   constexpr float kBinsPerNat = 8;
-  double mass[kBins] = {};
-  double total = 0;
+  // Masses are integers: the cut is the same in whatever order a device adds them up.
+  uint64_t mass[kBins] = {};
+  uint64_t total = 0;
   const auto bin_of = [max](float logit) {
     return std::min(static_cast<int>(std::min((max - logit) * kBinsPerNat, kBins - 1.f)),
                     kBins - 1);
   };
   for (int32_t i = 0; i < count; i++) {
     if (weights[i] == 0 || !cut.keeps(x[i], i)) continue;
-    mass[bin_of(x[i])] += weights[i];
-    total += weights[i];
+    const uint64_t own = exact::mass_of(weights[i]);
+    mass[bin_of(x[i])] += own;
+    total += own;
   }
-  const double wanted = top_p * total;
-  double before = 0;
+  uint64_t before = 0;
   int bin = 0;
-  while (bin + 1 < kBins && before + mass[bin] < wanted) before += mass[bin++];
+  while (bin + 1 < kBins && !exact::reaches(before + mass[bin], top_p, total))
+    before += mass[bin++];
   tokens.clear();
   for (int32_t i = 0; i < count; i++)
     if (weights[i] > 0 && cut.keeps(x[i], i) && bin_of(x[i]) == bin) tokens.push_back(i);
   if (tokens.empty()) return;  // rounding left nothing beyond the last full bin: everything is kept
   std::sort(tokens.begin(), tokens.end(), InOrder{x});
   size_t last = 0;
-  for (double sum = before + weights[tokens[0]]; sum < wanted && last + 1 < tokens.size();
-       sum += weights[tokens[last]])
+  for (uint64_t sum = before + exact::mass_of(weights[tokens[0]]);
+       !exact::reaches(sum, top_p, total) && last + 1 < tokens.size();
+       sum += exact::mass_of(weights[tokens[last]]))
     last++;
   const Cut own{x[tokens[last]], tokens[last]};
   if (tighter(own, cut)) cut = own;

@@ -2,6 +2,8 @@
 
 #include <limits>
 
+#include "sampling/exact.h"
+
 namespace spotlight {
 
 void apply_penalties(float* logits, const SamplingParams& params, const TokenCounts* counts,
@@ -15,15 +17,15 @@ void apply_penalties(float* logits, const SamplingParams& params, const TokenCou
   const float repetition = params.repetition_penalty;
   if (repetition != 1) {
     const auto repeat = [&](int32_t token) {
-      float& x = logits[token];
-      x = x > 0 ? x / repetition : x * repetition;
+      logits[token] = exact::repeat(logits[token], repetition);
     };
     for (const auto& entry : counts->prompt) repeat(entry.first);
     for (const auto& entry : counts->drawn)
       if (counts->prompt.count(entry.first) == 0) repeat(entry.first);
   }
   for (const auto& [token, count] : counts->drawn)
-    logits[token] -= params.frequency_penalty * static_cast<float>(count) + params.presence_penalty;
+    logits[token] =
+        exact::count_drawn(logits[token], params.frequency_penalty, params.presence_penalty, count);
 }
 
 }  // namespace spotlight

@@ -6,11 +6,13 @@
 #include <array>
 #include <cstdint>
 
+#include "sampling/exact.h"
+
 namespace spotlight {
 
 using PhiloxBlock = std::array<uint32_t, 4>;
 
-inline PhiloxBlock philox4x32_10(PhiloxBlock counter, uint32_t key0, uint32_t key1) {
+SPOTLIGHT_BOTH PhiloxBlock philox4x32_10(PhiloxBlock counter, uint32_t key0, uint32_t key1) {
   for (int round = 0; round < 10; round++) {
     const uint64_t product0 = uint64_t{0xD2511F53} * counter[0];
     const uint64_t product1 = uint64_t{0xCD9E8D57} * counter[2];
@@ -24,7 +26,7 @@ inline PhiloxBlock philox4x32_10(PhiloxBlock counter, uint32_t key0, uint32_t ke
 }
 
 // The draw of one token, in [0, 1) with 53 bits: key = seed, counter = (position, choice).
-inline double philox_uniform(uint64_t seed, uint64_t choice, uint64_t position) {
+SPOTLIGHT_BOTH double philox_uniform(uint64_t seed, uint64_t choice, uint64_t position) {
   const PhiloxBlock block =
       philox4x32_10({static_cast<uint32_t>(position), static_cast<uint32_t>(position >> 32),
                      static_cast<uint32_t>(choice), static_cast<uint32_t>(choice >> 32)},

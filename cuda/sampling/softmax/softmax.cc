@@ -2,8 +2,9 @@
 
 #include <algorithm>
 #include <cmath>
-#include <cstring>
 #include <limits>
+
+#include "sampling/exact.h"
 
 namespace spotlight {
 namespace {
@@ -11,32 +12,9 @@ namespace {
 constexpr int kLanes = 16;
 constexpr int kRun = 1024;
 
-// Cody-Waite reduction to [-ln2/2, ln2/2] and a degree-6 polynomial; straight-line code, so loops
-// over it vectorise.
-inline float exp_straight(float x) {
-  const float clamped = x < -87.f ? -87.f : x;
-  const float magic = 12582912.f;  // 1.5 * 2^23: adding it rounds to an integer
-  const float shifted = clamped * 1.44269504f + magic;
-  const float n = shifted - magic;
-  const float r = (clamped - n * 0.693359375f) + n * 2.12194440e-4f;
-  float p = 1.9875691500e-4f;
-  p = p * r + 1.3981999507e-3f;
-  p = p * r + 8.3334519073e-3f;
-  p = p * r + 4.1665795894e-2f;
-  p = p * r + 1.6666665459e-1f;
-  p = p * r + 5.0000001201e-1f;
-  p = p * r * r + r + 1.f;
-  int32_t bits;
-  std::memcpy(&bits, &shifted, sizeof bits);
-  const auto scale_bits = static_cast<int32_t>((static_cast<uint32_t>(bits) + 127u) << 23);
-  float scale;
-  std::memcpy(&scale, &scale_bits, sizeof scale);
-  return x < -87.f ? 0.f : p * scale;
-}
-
 }  // namespace
 
-float exp_negative(float x) { return exp_straight(x); }
+float exp_negative(float x) { return exact::exp_straight(x); }
 
 float max_of(const float* x, int32_t count) {
   float lanes[kLanes];
@@ -50,8 +28,14 @@ float max_of(const float* x, int32_t count) {
   return *std::max_element(lanes, lanes + kLanes);
 }
 
+bool has_nan(const float* x, int32_t count) {
+  uint32_t any = 0;
+  for (int32_t i = 0; i < count; i++) any |= x[i] != x[i];
+  return any != 0;
+}
+
 void exp_weights(const float* __restrict x, int32_t count, float max, float* __restrict weights) {
-  for (int32_t i = 0; i < count; i++) weights[i] = exp_straight(x[i] - max);
+  for (int32_t i = 0; i < count; i++) weights[i] = exact::exp_straight(x[i] - max);
 }
 
 double sum_of(const float* weights, int32_t count) {

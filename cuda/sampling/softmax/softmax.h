@@ -13,6 +13,8 @@ float exp_negative(float x);
 // The largest of x[0..count); -inf for none. NaN is passed over.
 float max_of(const float* x, int32_t count);
 
+bool has_nan(const float* x, int32_t count);
+
 // weights[i] = exp(x[i] - max).
 void exp_weights(const float* x, int32_t count, float max, float* weights);
 
