@@ -60,6 +60,7 @@ if(NOT CMAKE_CUDA_COMPILER)
     list(APPEND candidates "${site}/nvidia/cu13/bin/nvcc")
   endforeach()
   foreach(candidate IN LISTS candidates)
+    get_filename_component(candidate "${candidate}" REALPATH)  # nvcc finds its toolkit from where it lies
     spotlight_nvcc_version("${candidate}" version)
     if(version)
       set(CMAKE_CUDA_COMPILER "${candidate}")
@@ -123,6 +124,7 @@ add_library(spotlight_cuda_headers INTERFACE)
 # The toolkit first: a folder of packages may hold another version of its headers beside those wanted from there.
 target_include_directories(spotlight_cuda_headers SYSTEM INTERFACE
   ${CMAKE_CUDA_TOOLKIT_INCLUDE_DIRECTORIES} "${SPOTLIGHT_FLASHINFER_INCLUDE}" "${SPOTLIGHT_CUTLASS_INCLUDE}"
+  "${SPOTLIGHT_CUTLASS_INCLUDE}/../tools/util/include" # FlashInfer's kernels for Hopper include CUTLASS's command line
   "${SPOTLIGHT_CUBLAS_INCLUDE}" "${SPOTLIGHT_CURAND_INCLUDE}" "${SPOTLIGHT_CUDNN_INCLUDE}" "${SPOTLIGHT_CUDNN_FRONTEND_INCLUDE}")
 
 # Where the libraries lie on the machine that builds: the last places in which the engine looks for them.
