@@ -1,4 +1,4 @@
-// Opens a model for benchmarks that drive the native engine themselves: weights, tokenizer and the artifact made for it.
+// Opens a model for benchmarks and tests that drive the native engine themselves: weights, tokenizer and the artifact made for it.
 // The default is what `npm start` serves.
 import { createEngine, DEFAULT_ATTENTION, inspectArtifact } from '@spotlight/cuda';
 import type { AttentionSettings, Engine } from '@spotlight/cuda';
@@ -13,8 +13,12 @@ import { Tokenizer } from '@spotlight/worker/tokenizer/tokenizer.js';
 export interface OpenOptions {
   readonly model?: string;
   readonly artifact?: string;
-  readonly threads: number;
+  readonly device?: 'cpu' | 'cuda';
+  readonly threads?: number;
   readonly blocks: number;
+  /** Default 4. */
+  readonly maxSequences?: number;
+  readonly maxBatchTokens?: number;
   /** Over the default settings. */
   readonly attention: Partial<AttentionSettings>;
   readonly log: (message: string) => void;
@@ -37,11 +41,14 @@ export async function openModel(options: OpenOptions): Promise<OpenModel> {
   if (resolved.source.kind === 'dummy')
     throw new Error('a dummy model has no tokenizer: give a file, a folder or an id');
   const { path } = resolved.source;
+  const { device, threads, blocks, maxSequences = 4, maxBatchTokens } = options;
   const engine = await createEngine({
     model: resolved.source,
-    threads: options.threads,
-    blocks: options.blocks,
-    maxSequences: 4,
+    ...(device && { device }),
+    ...(threads && { threads }),
+    ...(maxBatchTokens && { maxBatchTokens }),
+    blocks,
+    maxSequences,
     attention: { ...DEFAULT_ATTENTION, ...options.attention },
   });
   const { fingerprint, model } = engine.info;

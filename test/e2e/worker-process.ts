@@ -46,11 +46,14 @@ export class WorkerProcess {
   }
 
   /** @throws with what the worker wrote to stderr when it ends before it is ready */
-  static async start(flags: readonly string[] = []): Promise<WorkerProcess> {
+  static async start(
+    flags: readonly string[] = [],
+    environment: Readonly<Record<string, string>> = {},
+  ): Promise<WorkerProcess> {
     const args = [ENTRY, '--grpc-port', '0', '--metrics-port', '0', '--announce', '--exit-with-parent'];
     const child = spawn(process.execPath, [...args, ...flags], {
       stdio: ['pipe', 'pipe', 'pipe'],
-      env: { ...process.env, SPOTLIGHT_LOG_LEVEL: 'warn' },
+      env: { ...process.env, SPOTLIGHT_LOG_LEVEL: 'warn', ...environment },
     });
     let errors = '';
     child.stderr.setEncoding('utf8').on('data', (text: string) => (errors = (errors + text).slice(-10_000)));
