@@ -98,8 +98,8 @@ describe('worker process', () => {
 
   it('finishes what runs after SIGTERM, takes nothing new, and ends with 0', async () => {
     await start();
-    const running = worker!.run({ prompt: text('in'), sampling: greedy(500) });
-    await sleep(30);
+    const { begun, ended: running } = worker!.begin({ prompt: text('in'), sampling: greedy(500) });
+    await begun;
     const ended = worker!.end('SIGTERM');
     await sleep(20);
     const late = await worker!.run({ prompt: text('in'), sampling: greedy(1) });
@@ -111,15 +111,14 @@ describe('worker process', () => {
 
   it('ends requests that outlast the shutdown timeout, and ends at once by a second signal', async () => {
     await start('--shutdown-timeout', '50ms');
-    const running = worker!.run({ prompt: text('in'), sampling: greedy(500) });
-    await sleep(30);
+    const { begun, ended: running } = worker!.begin({ prompt: text('in'), sampling: greedy(500) });
+    await begun;
     const ended = worker!.end('SIGTERM');
     assert.equal((await running).updates.at(-1)?.error?.code, ErrorCode.UNAVAILABLE);
     assert.equal(await ended, 0);
 
     await start();
-    void worker!.run({ prompt: text('in'), sampling: greedy(500) });
-    await sleep(30);
+    await worker!.begin({ prompt: text('in'), sampling: greedy(500) }).begun;
     worker!.child.kill('SIGTERM');
     await sleep(30);
     assert.equal(await worker!.end('SIGTERM'), 'SIGKILL');
@@ -166,7 +165,7 @@ describe('worker process', () => {
       [
         ['--grpc-port', '70000', '--device', 'tpu'],
         2,
-        /^--grpc-port "70000": .*\n--device "tpu": must be one of cpu, cuda/,
+        /^--grpc-port "70000": .*\n--device "tpu": must be one of auto, cpu, cuda/,
       ],
       [['--modle', 'x'], 2, /^Unknown option '--modle'/],
       [['--model', './absent.gguf'], 1, /^there is no model at .*absent\.gguf\n$/],

@@ -27,10 +27,17 @@ export interface Outcome {
   readonly tokenIds: readonly number[];
 }
 
+export interface Running {
+  /** Its first update is here. */
+  readonly begun: Promise<void>;
+  readonly ended: Promise<Outcome>;
+  cancel(): void;
+}
+
 export class WorkerProcess {
   private readonly waiting = new Map<
     string,
-    { updates: RequestUpdate[]; done: (updates: RequestUpdate[]) => void }
+    { updates: RequestUpdate[]; begin: () => void; done: (updates: RequestUpdate[]) => void }
   >();
   private stream: ClientDuplexStream<ServeRequest, ServeResponse> | undefined;
   private requests = 0;
@@ -72,9 +79,13 @@ export class WorkerProcess {
   }
 
   /** Starts one request; `cancel` may come at any moment. */
-  begin(submit: Omit<Partial<Submit>, 'requestId'>): { readonly ended: Promise<Outcome>; cancel(): void } {
+  begin(submit: Omit<Partial<Submit>, 'requestId'>): Running {
     const requestId = `r${++this.requests}`;
-    const ended = new Promise<RequestUpdate[]>((done) => this.waiting.set(requestId, { updates: [], done }));
+    let begin: () => void = () => undefined;
+    const begun = new Promise<void>((resolve) => (begin = resolve));
+    const ended = new Promise<RequestUpdate[]>((done) => {
+      this.waiting.set(requestId, { updates: [], begin, done });
+    });
     const stream = this.open();
     stream.write(
       ServeRequest.fromPartial({
@@ -82,6 +93,7 @@ export class WorkerProcess {
       }),
     );
     return {
+      begun,
       ended: ended.then(outcomeOf),
       cancel: () => {
         stream.write(ServeRequest.fromPartial({ message: { $case: 'cancel', value: { requestId } } }));
@@ -125,6 +137,7 @@ export class WorkerProcess {
       for (const update of updates) {
         const request = this.waiting.get(update.requestId);
         request?.updates.push(update);
+        request?.begin();
         if (!update.done || request === undefined) continue;
         this.waiting.delete(update.requestId);
         request.done(request.updates);

@@ -10,13 +10,14 @@ import type { Config } from './config/config.js';
 import type { Deployment } from './deployment.js';
 import { describeWorker, settle } from './deployment.js';
 import { EngineLoop } from './engine/engine.js';
+import type { EngineLoopOptions } from './engine/options.js';
 import { DesiredState } from './fleet/desired-state.js';
 import { Fleet } from './fleet/fleet.js';
 import { defaultCacheFolder } from './models/cache-folder.js';
 import type { ResolvedModel } from './models/resolve.js';
 import { resolveModel } from './models/resolve.js';
-import type { NativeModule } from './native-options.js';
-import { attentionSettings, engineOptions } from './native-options.js';
+import type { Gpus, NativeModule } from './native-options.js';
+import { attentionSettings, chooseDevice, engineOptions } from './native-options.js';
 import { joinAddress, portOf } from './server/address.js';
 import { WorkerGrpcServer } from './server/server.js';
 import { EngineMetrics } from './telemetry/engine-metrics.js';
@@ -29,6 +30,8 @@ import { definitionFromGguf } from './tokenizer/from-gguf.js';
 import { Tokenizer } from './tokenizer/tokenizer.js';
 import { warmStep } from './warm-step.js';
 import { Worker } from './worker.js';
+
+const NO_GPUS: Gpus = { devices: [], missing: [] };
 
 /** [async] Throws ModelError, TokenizerError, EngineError or BindError, each with one clear line. */
 export async function boot(config: Config, native: NativeModule, log: Logger): Promise<Worker> {
@@ -59,7 +62,8 @@ async function start(
   const model = await findModel(config, log);
   // Device and weights in one call: the device decides how weights are laid out.
   const settings = attentionSettings(config, native.DEFAULT_ATTENTION);
-  const engine = await native.createEngine(engineOptions(config, model.source, settings));
+  const device = await findDevice(config, native, log);
+  const engine = await native.createEngine(engineOptions(config, device, model.source, settings));
   undo.push(() => engine.dispose());
   logEngine(engine, model, log);
   // The tokenizer after the weights: a GGUF file carries it.
@@ -73,7 +77,7 @@ async function start(
   const deployment = settle(config, model, engine.info, settings, slots, (chosen) =>
     native.settingsDigest(chosen),
   );
-  const loop = startLoop(deployment, engine, tokenizer, slots, registry, status, log);
+  const loop = startLoop(config, deployment, engine, tokenizer, slots, registry, status, log);
   undo.push(() => loop.stop());
   let workerId = config.workerId ?? '';
   const describe = (): ReturnType<typeof describeWorker> => describeWorker(deployment, workerId, slots);
@@ -130,6 +134,15 @@ function findModel(config: Config, log: Logger): Promise<ResolvedModel> {
   });
 }
 
+async function findDevice(config: Config, native: NativeModule, log: Logger): Promise<'cpu' | 'cuda'> {
+  // Asked only where it matters: drivers and their libraries are loaded for the answer.
+  const gpus = (config.device === 'auto' ? await native.devices?.() : undefined) ?? NO_GPUS;
+  const device = chooseDevice(config.device, gpus);
+  if (device === 'cpu' && gpus.devices.length > 0)
+    log.warn(gpus, 'this machine has a GPU and it cannot be used: serving on the CPU');
+  return device;
+}
+
 function logEngine({ info }: Engine, model: ResolvedModel, log: Logger): void {
   const { model: shape, ...device } = info;
   log.info({ ...shape, ...device }, `loaded ${model.origin}`);
@@ -175,7 +188,18 @@ async function loadArtifact(
   );
 }
 
+function stepLimits({
+  stepTokens,
+  mixedPromptTokens,
+}: Config): Pick<EngineLoopOptions, 'stepTokens' | 'mixedPromptTokens'> {
+  return {
+    ...(stepTokens === undefined ? {} : { stepTokens }),
+    ...(mixedPromptTokens === undefined ? {} : { mixedPromptTokens }),
+  };
+}
+
 function startLoop(
+  config: Config,
   deployment: Deployment,
   engine: Engine,
   tokenizer: Tokenizer,
@@ -195,6 +219,7 @@ function startLoop(
     activeSlot: () => slots.active,
     maxModelLen,
     maxWaiting,
+    ...stepLimits(config),
     observer,
     log,
   });

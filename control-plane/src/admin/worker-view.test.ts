@@ -37,6 +37,7 @@ describe('workerView', () => {
     assert.equal(view.address, 'w:1');
     assert.deepEqual(view.generation, { inForce: 8, desired: 9 });
     assert.equal(view.live?.running, 3);
+    assert.equal(view.live.deviceName, 'Some CPU');
     assert.deepEqual(view.live.slots, [{ slot: 1, artifactDigest: 'd', active: true, rehashed: 1 }]);
     assert.doesNotThrow(() => JSON.stringify(view));
   });

@@ -20,6 +20,8 @@ export interface WorkerView {
   readonly generation: { readonly inForce: number | null; readonly desired: number };
   /** Null for a worker that is not here now. */
   readonly live: {
+    /** Of the hardware, such as "NVIDIA H200". */
+    readonly deviceName: string;
     readonly running: number;
     readonly waiting: number;
     readonly inFlight: number;
@@ -51,6 +53,7 @@ export function workerView(
     generation: { inForce: detail ? Number(detail.generation) : null, desired: Number(row.generation) },
     live: live
       ? {
+          deviceName: live.deviceName,
           running: live.load.running,
           waiting: live.load.waiting,
           inFlight: live.inFlight,

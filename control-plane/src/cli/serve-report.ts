@@ -34,16 +34,17 @@ export class ServeReport {
   ready(workers: readonly WorkerSnapshot[]): void {
     const served = workers
       .filter((worker) => worker.state === 'ready')
-      .map(({ model, device, metricsAddress }) => ({
+      .map(({ model, device, deviceName, metricsAddress }) => ({
         model: model.id,
         backend: model.backend,
         device,
+        deviceName,
         metrics: metricsAddress,
       }));
     this.tell({ event: 'ready', workers: served }, [
       ...served.map(
-        ({ model, backend, device, metrics }) =>
-          `${model} on ${device}, ${backend} attention, metrics at http://${metrics}/metrics`,
+        ({ model, backend, device, deviceName, metrics }) =>
+          `${model} on ${device} (${deviceName}), ${backend} attention, metrics at http://${metrics}/metrics`,
       ),
       'ready',
     ]);

@@ -9,6 +9,7 @@ import { CliError } from './cli-error.js';
 export interface WorkerFlags {
   readonly model?: string;
   readonly artifact?: string;
+  readonly device?: string;
   readonly threads?: string;
   readonly kvMemory?: string;
   readonly servedModelName?: string;
@@ -22,8 +23,14 @@ type WorkerOption = readonly [flag: string, name: keyof WorkerFlags, value: stri
 const MODEL_OPTIONS: readonly WorkerOption[] = [
   ['model', 'model', 'path', 'GGUF file, Hugging Face folder or id (default: SmolLM2-135M-Instruct)'],
   ['artifact', 'artifact', 'path', 'hash artifact; "none" serves dense (default: what ships for the model)'],
+  ['device', 'device', 'name', 'auto, cpu or cuda (default: auto, a GPU when there is one that can be used)'],
   ['threads', 'threads', 'n', 'compute threads of a worker (default: all cores, shared among the workers)'],
-  ['kv-memory', 'kvMemory', 'size', 'memory of the cache blocks of a worker, such as 2GiB'],
+  [
+    'kv-memory',
+    'kvMemory',
+    'size',
+    'memory of the cache blocks of a worker, such as 2GiB (default: what a GPU has free)',
+  ],
 ];
 
 /** What a deployment decides for all its requests. */

@@ -30,7 +30,7 @@ describe('ModelsService', () => {
     seen.set('b', { firstSeen: new Date(1_700_000_000_000), lastSeen: new Date() });
     workers = [
       worker('1', {}, { model: model('b'), slots }),
-      worker('2', {}, { model: model('b'), slots }),
+      worker('2', {}, { model: model('b'), slots, deviceName: 'Another CPU' }),
       worker('3', {}, { model: model('a', { backend: 'dense' }), state: 'draining' }),
       worker('4', {}, { model: model('gone'), state: 'dead' }),
     ];
@@ -44,6 +44,7 @@ describe('ModelsService', () => {
         artifactDigest: 'new',
         workers: 2,
         createdUnix: 1_700_000_000n,
+        deviceNames: ['Another CPU', 'Some CPU'],
       },
     ]);
   });

@@ -78,6 +78,7 @@ export class ModelsService {
       id,
       ...mostCommon(described),
       workers: workers.length,
+      deviceNames: [...new Set(workers.map(({ deviceName }) => deviceName))].sort(),
       createdUnix: BigInt(Math.floor((this.registry.model(id)?.firstSeen.getTime() ?? Date.now()) / 1000)),
     });
   }

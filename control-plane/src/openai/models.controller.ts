@@ -19,6 +19,8 @@ interface OpenAiModel {
     readonly artifact_digest: string | null;
     readonly fingerprint: string;
     readonly workers: number;
+    /** Of the hardware it runs on, each once. */
+    readonly devices: readonly string[];
   };
 }
 
@@ -49,7 +51,7 @@ export class ModelsController {
 }
 
 function openAiModel(model: Model): OpenAiModel {
-  const { id, createdUnix, maxModelLen, backend, artifactDigest, fingerprint, workers } = model;
+  const { id, createdUnix, maxModelLen, backend, artifactDigest, fingerprint, workers, deviceNames } = model;
   return {
     id,
     object: 'model',
@@ -61,6 +63,7 @@ function openAiModel(model: Model): OpenAiModel {
       artifact_digest: artifactDigest === '' ? null : artifactDigest,
       fingerprint,
       workers,
+      devices: deviceNames,
     },
   };
 }

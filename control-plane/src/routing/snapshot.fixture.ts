@@ -25,6 +25,7 @@ export function worker(
     maxWaiting: 8,
     blockSize: 64,
     device: 'cpu',
+    deviceName: 'Some CPU',
     lastStepAgeMs: 0,
     ...change,
   };

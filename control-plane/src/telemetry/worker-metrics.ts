@@ -64,13 +64,14 @@ export class WorkerMetrics {
     new Gauge({
       name: 'spotlight:worker_model_info',
       help: 'What the worker serves; artifact is empty when it attends densely',
-      labelNames: ['worker', 'model', 'backend', 'artifact', 'device'],
+      labelNames: ['worker', 'model', 'backend', 'artifact', 'device', 'device_name'],
       registers,
       collect() {
         this.reset();
-        for (const { workerId, model, slots, device } of fleet.snapshots()) {
+        for (const { workerId, model, slots, device, deviceName } of fleet.snapshots()) {
           const artifact = slots.find(({ active }) => active)?.artifactDigest ?? '';
-          this.set({ worker: workerId, model: model.id, backend: model.backend, artifact, device }, 1);
+          const { id, backend } = model;
+          this.set({ worker: workerId, model: id, backend, artifact, device, device_name: deviceName }, 1);
         }
       },
     });

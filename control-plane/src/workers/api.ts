@@ -26,6 +26,8 @@ export interface WorkerSnapshot {
   readonly maxWaiting: number;
   readonly blockSize: number;
   readonly device: string;
+  /** Of the hardware, such as "NVIDIA H200". */
+  readonly deviceName: string;
   readonly lastStepAgeMs: number;
 }
 

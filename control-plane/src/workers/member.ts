@@ -110,6 +110,7 @@ export class Member {
       maxWaiting: description.maxWaiting,
       blockSize: description.blockSize,
       device: description.device,
+      deviceName: description.deviceName,
       lastStepAgeMs: this.#lastStepAgeMs,
     });
     return this.#snapshot;

@@ -31,6 +31,7 @@ function snapshot(workerId: string, change: Partial<WorkerSnapshot> = {}): Worke
     maxWaiting: 8,
     blockSize: 64,
     device: 'cpu',
+    deviceName: 'Some CPU',
     lastStepAgeMs: 0,
     ...change,
   };

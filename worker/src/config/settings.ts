@@ -59,13 +59,28 @@ export const SETTINGS = {
     repeated: true,
   },
   joinToken: { ...optional(text, 'token the control plane asks of workers'), secret: true },
-  device: optional(oneOf('cpu', 'cuda'), 'device to compute on; default: cpu'),
+  device: setting(
+    oneOf('auto', 'cpu', 'cuda'),
+    'auto',
+    'device to compute on; auto takes a GPU when there is one that can be used',
+  ),
   threads: optional(integer(1, 1024), 'compute threads; default: physical cores'),
   isa: setting(oneOf('auto', 'portable', 'avx2', 'avx512'), 'auto', 'instruction set of the CPU kernels'),
-  kvMemory: optional(size, 'memory of the cache blocks; default: a quarter of the free memory, at most 4GiB'),
+  kvMemory: optional(
+    size,
+    'memory of the cache blocks; default: on a GPU what is free, else a quarter of the free memory, at most 4GiB',
+  ),
   codeBits: optional(integer(64, 1024), 'width of a code plane, bits a token and KV head; default 128'),
   maxBatchTokens: optional(integer(1, 65536), 'most tokens in one batch; default 512'),
   maxSequences: optional(integer(1, 4096), 'most choices running at once; default 256'),
+  stepTokens: optional(
+    integer(1, 65536),
+    'most tokens the scheduler puts in one step; default and most: --max-batch-tokens',
+  ),
+  mixedPromptTokens: optional(
+    integer(1, 65536),
+    'most prompt tokens in a step that also decodes: more fill prompts sooner and make running streams wait; default 256',
+  ),
   maxWaiting: optional(integer(0, 1_000_000), 'most requests waiting to run; more are refused as overloaded'),
   maxModelLen: optional(integer(2, 2 ** 30), "context limit, tokens; default and most: the model's own"),
   attentionBackend: optional(
