@@ -288,20 +288,22 @@ __global__ __launch_bounds__(kThreads) void hash_kernel(const HashOp<T> op) {
   ptx::cluster_arrive();
   ptx::cluster_wait();  // every sum of this block's tokens has arrived
 
-  const int32_t row = warp_id() * blocks + rank;
-  if (row >= kTokens || shared.plane[row] < 0) return;
-  const LayerEncoder& own = encoder[shared.plane[row] == 0 ? 0 : 1];
-  if (own.kind != kLinearAsym) return;
-  const float* sums = memory.sums + warp_id() * group * bits;
-  quantise(
-      own.linear.bits / 32,
-      [&](int32_t bit) {
-        float u = 0.f;
+  for (int32_t i = warp_id(); i < kTokens / blocks; i += kThreads / kWarp) {
+    const int32_t row = i * blocks + rank;
+    if (shared.plane[row] < 0) continue;
+    const LayerEncoder& own = encoder[shared.plane[row]];
+    if (own.kind != kLinearAsym) continue;
+    const float* sums = memory.sums + i * group * bits;
+    quantise(
+        own.linear.bits / 32,
+        [&](int32_t bit) {
+          float u = 0.f;
 #pragma unroll 8
-        for (int32_t g = 0; g < group; g++) u = __fadd_rn(u, sums[g * bits + bit]);
-        return u;
-      },
-      op.codes.words + (int64_t{shared.query[row]} * cache.kv_heads + kv_head) * op.codes.stride);
+          for (int32_t g = 0; g < group; g++) u = __fadd_rn(u, sums[g * bits + bit]);
+          return u;
+        },
+        op.codes.words + (int64_t{shared.query[row]} * cache.kv_heads + kv_head) * op.codes.stride);
+  }
 }
 
 // Blocks of a cluster: a power of two up to 8, the most that every GPU of sm_90 places.
