@@ -1,0 +1,116 @@
+// What the score kernel leaves behind against the CPU's scores and histograms: the kept tokens and
+// their scores, counts of at least each score of a query and of each of its pieces.
+#include <cuda_runtime.h>
+
+#include "attention/gpu/retrieval_world.h"
+#include "attention/spotlight/score/score_gpu.h"
+#include "device/cuda/runtime/gpu_test.h"
+
+namespace spotlight::gpu {
+namespace {
+
+using World = RetrievalWorld<__nv_bfloat16>;
+
+template <typename E>
+std::vector<E> fetch(const E* from, int64_t count) {
+  std::vector<E> to(static_cast<size_t>(count));
+  CUDA_CHECK(cudaMemcpy(to.data(), from, to.size() * sizeof(E), cudaMemcpyDeviceToHost));
+  return to;
+}
+
+// Counts of the scores at least s of positions [from, to), [histogram()].
+std::vector<uint32_t> count_at_least(const World& world, const std::vector<int16_t>& scores,
+                                     int32_t from, int32_t to) {
+  std::vector<uint32_t> counts(world.shape.histogram());
+  for (int32_t t = from; t < to; t++) counts[scores[t]]++;
+  for (int32_t s = world.shape.bins() - 2; s >= 0; s--) counts[s] += counts[s + 1];
+  return counts;
+}
+
+void check_scores(World& world, const std::string& what) {
+  const RetrievalShape& shape = world.shape;
+  const int32_t heads = shape.virtual_heads();
+  score(nullptr, world.score_op());
+  CUDA_CHECK(cudaDeviceSynchronize());
+  const Workspace& workspace = world.workspace;
+  for (size_t i = 0; i < world.queries.host.size(); i++) {
+    const Query& query = world.queries.host[i];
+    const QueryShare& share = world.shares.host[i];
+    if (share.score_pieces == 0) continue;
+    const int32_t blocks = world.blocks_of(query.context);
+    const int32_t from = query.sink, to = query.context - query.recent;
+    for (int32_t head = 0; head < heads; head++) {
+      const int64_t unit = static_cast<int64_t>(i) * heads + head;
+      const std::vector<int16_t> scores = world.scores(i, head);
+      const QuerySpread spread = fetch(workspace.spread + unit, 1)[0];
+      const auto kept = fetch(workspace.kept + world.linear(i, head), blocks);
+      const auto made = fetch(workspace.scores + world.linear(i, head) * kBlockSize,
+                              int64_t{blocks} * kBlockSize);
+      for (int32_t b = 0; b < blocks; b++) {
+        uint64_t expected = 0;
+        int32_t place = 0;
+        for (int32_t t = 0; t < kBlockSize; t++) {
+          const int32_t position = b * kBlockSize + t;
+          if (position < from || position >= to || scores[position] < spread.guess) continue;
+          expected |= uint64_t{1} << t;
+          CHECK_EQ(static_cast<int32_t>(made[b * kBlockSize + place]), scores[position]);
+          place++;
+        }
+        if (kept[b] != expected)
+          check::fail(__FILE__, __LINE__,
+                      what + ": query " + std::to_string(i) + ", head " + std::to_string(head) +
+                          ", block " + std::to_string(b) + ": other tokens are kept");
+      }
+      CHECK(fetch(workspace.at_least + unit * shape.histogram(), shape.histogram()) ==
+            count_at_least(world, scores, from, to));
+      for (int32_t part = 0; share.score_pieces > 1 && part < share.score_pieces; part++) {
+        const int64_t slot =
+            int64_t{heads} * share.score_slot + int64_t{head} * share.score_pieces + part;
+        const auto edge = [&](int32_t p) {
+          return std::clamp(blocks * p / share.score_pieces * kBlockSize, from, to);
+        };
+        CHECK(fetch(workspace.at_least_of + slot * shape.histogram(), shape.histogram()) ==
+              count_at_least(world, scores, edge(part), edge(part + 1)));
+      }
+    }
+  }
+  // The counts are attend's to clear.
+  CUDA_CHECK(cudaMemset(workspace.at_least, 0,
+                        world.queries.host.size() * heads * shape.histogram() * sizeof(uint32_t)));
+}
+
+TEST(scores_counts_and_what_is_kept) {
+  check::need_gpu();
+  for (const EncoderKind encoder : {kLinearAsym, kMlp})
+    for (const int32_t bits : {32, 96, 128, 256, 512}) {
+      World world({3, 2, 64, encoder, bits, bits == 128 ? 4 : 0, 1000, 2});
+      const int32_t seat = world.add_sequence(3000), other = world.add_sequence(700);
+      world.add_query(seat, 3000, kQueryTail, 200);
+      world.add_padding();
+      world.add_query(other, 700, kQuerySparse, 100, 1);
+      world.add_query(seat, 2049, kQuerySparse, 150, 1, 0, 0);
+      world.add_query(other, 65, kQueryTail, 5, 0, 1, 1);
+      world.add_query(other, 500, kQueryDense, 500);
+      world.build();
+      const std::string what = "bits " + std::to_string(bits);
+      check_scores(world, what);
+      for (const float guess : {-3.0f, 1.0f, 2.5f, 40.0f}) {
+        std::fill(world.carried.host.begin(), world.carried.host.end(), guess);
+        world.carried.upload();
+        check_scores(world, what + ", guess " + std::to_string(guess));
+      }
+    }
+}
+
+TEST(one_query_in_many_pieces) {
+  check::need_gpu();
+  World world({4, 7, 64});
+  const int32_t seat = world.add_sequence(33000);
+  world.add_query(seat, 33000, kQueryTail, 660);
+  world.build();
+  CHECK(world.shares.host[0].score_pieces > 1);
+  check_scores(world, "pieces");
+}
+
+}  // namespace
+}  // namespace spotlight::gpu
