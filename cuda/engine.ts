@@ -96,6 +96,10 @@ class NativeBackedEngine implements Engine {
     await wrapAsync(() => this.native.rehash(slot, blocks, filled));
   }
 
+  async fill(blocks: readonly BlockId[], seed: number): Promise<void> {
+    await wrapAsync(() => this.native.fill(blocks, seed));
+  }
+
   stats(): EngineStats {
     return wrap(() => this.native.stats());
   }

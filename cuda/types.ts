@@ -307,6 +307,11 @@ export interface Engine {
   unloadArtifact(slot: SlotId): Promise<void>;
   /** [async] Derives the codes of these blocks anew with the slot's artifact, between steps. `filled[i]` tokens of blocks[i] are valid. */
   rehash(slot: SlotId, blocks: readonly BlockId[], filled: readonly number[]): Promise<void>;
+  /**
+   * [async] For benchmarks, on a GPU: seeded keys and values into every slot of these blocks, between steps, with the summaries and
+   * codes they lead to. A prefill of a million tokens takes minutes. Throws INVALID_ARGUMENT on a CPU.
+   */
+  fill(blocks: readonly BlockId[], seed: number): Promise<void>;
   stats(): EngineStats;
   /** What the weight file carries of the tokenizer; undefined for safetensors and dummy. Makes a vocabulary of strings: once, at boot. */
   tokenizerMetadata(): TokenizerMetadata | undefined;

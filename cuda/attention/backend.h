@@ -132,6 +132,7 @@ class Encoder {
   virtual ~Encoder() = default;
   virtual bool has_layer(int32_t layer) const = 0;
   virtual int32_t plane_words() const = 0;  // 32-bit words a token and KV head
+  virtual int32_t selections() const = 0;   // a KV head's: 1, or one a query head
 };
 std::unique_ptr<Encoder> make_encoder(const Artifact& artifact, int32_t layers);
 

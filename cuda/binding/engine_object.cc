@@ -87,17 +87,18 @@ class Errand final : public Napi::AsyncWorker {
 }  // namespace
 
 Napi::Function EngineObject::define(Napi::Env env) {
-  return DefineClass(env, "Engine",
-                     {InstanceMethod<&EngineObject::info>("info"),
-                      InstanceMethod<&EngineObject::tokenizer>("tokenizer"),
-                      InstanceMethod<&EngineObject::open_sequence>("openSequence"),
-                      InstanceMethod<&EngineObject::submit>("submit"),
-                      InstanceMethod<&EngineObject::collect>("collect"),
-                      InstanceMethod<&EngineObject::load_artifact>("loadArtifact"),
-                      InstanceMethod<&EngineObject::unload_artifact>("unloadArtifact"),
-                      InstanceMethod<&EngineObject::rehash>("rehash"),
-                      InstanceMethod<&EngineObject::stats>("stats"),
-                      InstanceMethod<&EngineObject::dispose>("dispose")});
+  return DefineClass(
+      env, "Engine",
+      {InstanceMethod<&EngineObject::info>("info"),
+       InstanceMethod<&EngineObject::tokenizer>("tokenizer"),
+       InstanceMethod<&EngineObject::open_sequence>("openSequence"),
+       InstanceMethod<&EngineObject::submit>("submit"),
+       InstanceMethod<&EngineObject::collect>("collect"),
+       InstanceMethod<&EngineObject::load_artifact>("loadArtifact"),
+       InstanceMethod<&EngineObject::unload_artifact>("unloadArtifact"),
+       InstanceMethod<&EngineObject::rehash>("rehash"), InstanceMethod<&EngineObject::fill>("fill"),
+       InstanceMethod<&EngineObject::stats>("stats"),
+       InstanceMethod<&EngineObject::dispose>("dispose")});
 }
 
 EngineObject::EngineObject(const Napi::CallbackInfo& info)
@@ -368,6 +369,21 @@ Napi::Value EngineObject::rehash(const Napi::CallbackInfo& info) {
     target.check_rehash(slot, blocks, filled);
     target.rehash(slot, std::move(blocks), std::move(filled),
                   settle_later(deferred, [](Napi::Env env) { return env.Undefined(); }));
+  } catch (...) {
+    return rejected(info.Env(), deferred, std::current_exception());
+  }
+  return deferred->Promise();
+}
+
+Napi::Value EngineObject::fill(const Napi::CallbackInfo& info) {
+  const auto deferred = std::make_shared<Napi::Promise::Deferred>(info.Env());
+  try {
+    Engine& target = engine();
+    std::vector<int32_t> blocks = parse_integers(info[0], "blocks");
+    const uint64_t seed = parse_seed(info[1], "seed");
+    target.check_fill(blocks);
+    target.fill(std::move(blocks), seed,
+                settle_later(deferred, [](Napi::Env env) { return env.Undefined(); }));
   } catch (...) {
     return rejected(info.Env(), deferred, std::current_exception());
   }

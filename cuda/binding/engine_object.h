@@ -63,6 +63,7 @@ class EngineObject final : public Napi::ObjectWrap<EngineObject> {
   Napi::Value load_artifact(const Napi::CallbackInfo& info);    // [async]
   Napi::Value unload_artifact(const Napi::CallbackInfo& info);  // [async]
   Napi::Value rehash(const Napi::CallbackInfo& info);           // [async]
+  Napi::Value fill(const Napi::CallbackInfo& info);             // [async]
   Napi::Value stats(const Napi::CallbackInfo& info);            // [sync]
   Napi::Value dispose(const Napi::CallbackInfo& info);          // [async]
 

@@ -197,6 +197,14 @@ int32_t parse_slot(const Napi::Value& value) {
   return static_cast<int32_t>(slot);
 }
 
+uint64_t parse_seed(const Napi::Value& value, const std::string& field) {
+  constexpr double kMost = 9007199254740991;
+  const double seed = value.IsNumber() ? value.As<Napi::Number>().DoubleValue() : -1;
+  if (!(seed >= 0 && seed <= kMost) || seed != std::floor(seed))
+    refuse(field, "a whole number from 0 to 2^53 - 1");
+  return static_cast<uint64_t>(seed);
+}
+
 EngineOptions parse_engine_options(const Napi::Object& object) {
   EngineOptions options;
   options.model = parse_model(Field(object, "model").object());

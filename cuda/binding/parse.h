@@ -16,6 +16,8 @@ namespace spotlight {
 EngineOptions parse_engine_options(const Napi::Object& object);
 SequenceOptions parse_sequence_options(const Napi::Object& object);
 int32_t parse_slot(const Napi::Value& value);
+// A number, a whole one from 0 to 2^53 - 1.
+uint64_t parse_seed(const Napi::Value& value, const std::string& field);
 std::string parse_text(const Napi::Value& value, const std::string& field);
 // An array or Int32Array of integers.
 std::vector<int32_t> parse_integers(const Napi::Value& value, const std::string& field);

@@ -110,6 +110,10 @@ class Device {
   virtual void set_encoder(int32_t plane, const Encoder* encoder) = 0;
   virtual void rehash(int32_t plane, const int32_t* blocks, const int32_t* filled,
                       int32_t count) = 0;
+  // For benchmarks: seeded keys and values into every slot of these blocks, their summaries and the
+  // codes of every plane that has an encoder, in the order of the calls among the launches. Throws
+  // INVALID_ARGUMENT where a device has no use for it.
+  virtual void fill(const int32_t* blocks, int32_t count, uint64_t seed) = 0;
 };
 
 struct DeviceOptions {

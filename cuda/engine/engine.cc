@@ -205,12 +205,8 @@ void Engine::check_rehash(int32_t slot, const std::vector<int32_t>& blocks,
     throw Error(kInvalidArgument, "filled: has " + std::to_string(filled.size()) +
                                       " entries, blocks has " + std::to_string(blocks.size()));
   }
+  check_blocks(blocks);
   for (size_t i = 0; i < blocks.size(); i++) {
-    if (blocks[i] < 0 || blocks[i] >= options_.blocks) {
-      throw Error(kInvalidArgument, "blocks[" + std::to_string(i) + "]: block " +
-                                        std::to_string(blocks[i]) + ", the pool has 0 to " +
-                                        std::to_string(options_.blocks - 1));
-    }
     if (filled[i] < 0 || filled[i] > kBlockSize) {
       throw Error(kInvalidArgument, "filled[" + std::to_string(i) +
                                         "]: " + std::to_string(filled[i]) + ", must be in [0, 64]");
@@ -224,6 +220,36 @@ void Engine::rehash(int32_t slot, std::vector<int32_t> blocks, std::vector<int32
   Job job;
   job.command = [this, slot, blocks = std::move(blocks), filled = std::move(filled)] {
     slots_->rehash(slot, blocks, filled);
+  };
+  job.command_done = std::move(done);
+  push(std::move(job));
+}
+
+void Engine::check_blocks(const std::vector<int32_t>& blocks) const {
+  for (size_t i = 0; i < blocks.size(); i++) {
+    if (blocks[i] < 0 || blocks[i] >= options_.blocks) {
+      throw Error(kInvalidArgument, "blocks[" + std::to_string(i) + "]: block " +
+                                        std::to_string(blocks[i]) + ", the pool has 0 to " +
+                                        std::to_string(options_.blocks - 1));
+    }
+  }
+}
+
+void Engine::check_fill(const std::vector<int32_t>& blocks) const {
+  throw_if_dead();
+  check_blocks(blocks);
+  // Asked here: what throws on the engine thread ends the engine.
+  if (options_.device == "cpu") {
+    throw Error(kInvalidArgument,
+                "fill: caches are filled on a GPU alone, this engine runs on a CPU");
+  }
+}
+
+void Engine::fill(std::vector<int32_t> blocks, uint64_t seed, CommandDone done) {
+  check_fill(blocks);
+  Job job;
+  job.command = [this, blocks = std::move(blocks), seed] {
+    device_->fill(blocks.data(), static_cast<int32_t>(blocks.size()), seed);
   };
   job.command_done = std::move(done);
   push(std::move(job));

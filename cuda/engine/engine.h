@@ -79,6 +79,11 @@ class Engine {
   // Throws INVALID_ARGUMENT as rehash would: to be asked before a promise is made.
   void check_rehash(int32_t slot, const std::vector<int32_t>& blocks,
                     const std::vector<int32_t>& filled) const;
+  // For benchmarks, between steps on the engine thread: seeded keys and values into these blocks,
+  // which no sequence is using. Throws INVALID_ARGUMENT for a block the pool lacks, and on a CPU.
+  void fill(std::vector<int32_t> blocks, uint64_t seed, CommandDone done);
+  // Throws as fill would: to be asked before a promise is made.
+  void check_fill(const std::vector<int32_t>& blocks) const;
   // Throws ARTIFACT_MISMATCH when the artifact does not fit the model's heads or the code planes.
   std::unique_ptr<Encoder> encoder_for(const Artifact& artifact) const;
   EngineStats stats() const;
@@ -101,6 +106,7 @@ class Engine {
     int32_t tokens = 0;
     Clock::time_point launched;
   };
+  void check_blocks(const std::vector<int32_t>& blocks) const;
   void push(Job job);
   void loop();
   // Waits for a job to take, or, with steps in flight, for one to finish. False: nothing to take.

@@ -112,6 +112,9 @@ struct Wrapped : Device {
   void rehash(int32_t plane, const int32_t* blocks, const int32_t* filled, int32_t count) override {
     real->rehash(plane, blocks, filled, count);
   }
+  void fill(const int32_t* blocks, int32_t count, uint64_t seed) override {
+    real->fill(blocks, count, seed);
+  }
 };
 
 // Falls over in its second step, once the gate opens.
@@ -284,6 +287,7 @@ TEST(a_fault_kills_the_engine_with_its_message) {
                "the device fell over");
   CHECK_THROWS(engine.open(greedy()), kEngineDead, "the device fell over");
   CHECK_THROWS(engine.rehash(0, {}, {}, nullptr), kEngineDead, "the device fell over");
+  CHECK_THROWS(engine.fill({}, 1, nullptr), kEngineDead, "the device fell over");
 }
 
 TEST(a_slot_in_use_or_in_change_is_not_changed) {

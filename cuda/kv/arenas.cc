@@ -33,14 +33,17 @@ size_t block_bytes(const ModelConfig& config, int32_t code_bits) {
   return (2 * one.rows + 2 * one.summary + kPlanes * one.codes) * config.layers;
 }
 
+void check_code_bits(int32_t code_bits) {
+  if (code_bits >= 32 && code_bits <= kMaxCodeBits && code_bits % 32 == 0) return;
+  throw Error(kInvalidArgument, "codeBits: " + std::to_string(code_bits) +
+                                    ", must be a multiple of 32 in [32, " +
+                                    std::to_string(kMaxCodeBits) + "]");
+}
+
 Arenas::Arenas(const ModelConfig& config, int32_t blocks, int32_t code_bits) {
   if (blocks <= 0)
     throw Error(kInvalidArgument, "blocks: " + std::to_string(blocks) + ", must be at least 1");
-  if (code_bits < 32 || code_bits > kMaxCodeBits || code_bits % 32 != 0) {
-    throw Error(kInvalidArgument, "codeBits: " + std::to_string(code_bits) +
-                                      ", must be a multiple of 32 in [32, " +
-                                      std::to_string(kMaxCodeBits) + "]");
-  }
+  check_code_bits(code_bits);
   const Sizes one = sizes(config, code_bits);
   const size_t count = static_cast<size_t>(blocks) * config.layers;
   const size_t rows = aligned(one.rows * count), summary = aligned(one.summary * count),

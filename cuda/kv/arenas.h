@@ -15,6 +15,9 @@ namespace spotlight {
 // and KV head.
 size_t block_bytes(const ModelConfig& config, int32_t code_bits);
 
+// Throws INVALID_ARGUMENT for a plane width no arena has.
+void check_code_bits(int32_t code_bits);
+
 class Arenas {
  public:
   // Throws OUT_OF_MEMORY when the system refuses the mapping, INVALID_ARGUMENT for blocks or

@@ -176,6 +176,11 @@ export class FakeEngine implements Engine {
       throw new EngineError('INVALID_ARGUMENT', 'filled: one entry a block');
   }
 
+  async fill(): Promise<void> {
+    await this.#settle();
+    throw new EngineError('INVALID_ARGUMENT', 'fill: caches are filled on a GPU alone');
+  }
+
   stats(): EngineStats {
     return {
       steps: this.#steps,

@@ -1,9 +1,8 @@
 #include "attention/spotlight/spotlight_backend.h"
 
 #include <algorithm>
-#include <numeric>
 
-#include "attention/counters.h"
+#include "attention/account.h"
 #include "attention/dense/dense_attention.h"
 #include "attention/dense/store/append.h"
 #include "attention/kernels.h"
@@ -13,43 +12,6 @@
 
 namespace spotlight {
 namespace {
-
-void count_rows(const AttentionContext& context, const LayerIo& io, const RowView* rows,
-                int32_t row_count, const Plan& plan) {
-  AttentionCounters& counters = *context.counters;
-  int64_t selected = 0, seen = 0, sparse = 0, fallback = 0;
-  for (const Segment& segment : plan.sparse) {
-    const int32_t each =
-        context.arena->kv_heads * code_encoder(context.encoders[segment.row->plane])->selections();
-    for (int32_t t = 0; t < segment.tokens; t++) {
-      const SelectionRule rule =
-          selection_rule(segment.row->policies[io.layer], segment.position + t + 1);
-      selected += int64_t{each} * rule.k;
-      seen += int64_t{each} * rule.context;
-    }
-  }
-  for (int32_t i = 0; i < row_count; i++) {
-    const RowView& row = rows[i];
-    if (!row.generated || row.tokens == 0) continue;
-    int32_t deciding = 0;  // the first layer that is not dense by its policy
-    while (deciding < context.arena->layers && row.policies[deciding].mode == LayerMode::kDense)
-      deciding++;
-    if (io.layer != (deciding == context.arena->layers ? 0 : deciding)) continue;
-    const LayerPolicy& policy = row.policies[io.layer];
-    const Encoder* encoder = context.encoders[row.plane];
-    const bool retrieves = policy.mode != LayerMode::kDense && encoder &&
-                           encoder->has_layer(io.layer) &&
-                           row.position + row.tokens >= policy.crossover;
-    retrieves ? sparse++ : fallback++;
-  }
-  const auto add = [](std::atomic<int64_t>& to, int64_t n) {
-    if (n) to.fetch_add(n, std::memory_order_relaxed);
-  };
-  add(counters.selected_tokens, selected);
-  add(counters.context_tokens, seen);
-  add(counters.sparse_rows, sparse);
-  add(counters.dense_fallback_rows, fallback);
-}
 
 class SpotlightBackend : public Backend {
  public:
@@ -90,8 +52,9 @@ class SpotlightBackend : public Backend {
       team.ticket->store(0, std::memory_order_relaxed);
       dense.reset();
       sparse.reset();
-      if (context.counters) count_rows(context, io, rows, row_count, plan);
-      trace_dense(context, io, plan);
+      const AttentionShape shape{context.arena->layers, context.arena->kv_heads};
+      count_rows(context, shape, io.layer, rows, row_count, plan);
+      trace_dense(context, shape, io.layer, plan);
     }
     // Alike pieces, so a fixed share each; the ticket may be taken only after the barrier.
     const int32_t pieces = sparse.encode_pieces();
@@ -149,25 +112,6 @@ class SpotlightBackend : public Backend {
       for (int32_t part = half; part < encoder.parts(); part += 2)
         encoder.encode_keys(io.layer, slice.head, part, keys, slice.tokens, codes, arena.code_words,
                             memory);
-    }
-  }
-
-  // A retrieving row whose budget covers its context selects everything; dense layers and the
-  // crossover select nothing.
-  static void trace_dense(const AttentionContext& context, const LayerIo& io, const Plan& plan) {
-    for (const Segment& segment : plan.dense) {
-      const RowView& row = *segment.row;
-      if (!row.trace || segment.tokens < row.tokens) continue;
-      const LayerPolicy* policy = row.generated ? row.policies + io.layer : nullptr;
-      const Encoder* encoder = context.encoders[row.plane];
-      const int32_t seen = row.position + row.tokens;
-      const bool retrieves = policy && policy->mode != LayerMode::kDense && encoder &&
-                             encoder->has_layer(io.layer) && seen >= policy->crossover;
-      for (int32_t h = 0; h < context.arena->kv_heads; h++) {
-        std::vector<int32_t>& out = row.trace[io.layer * context.arena->kv_heads + h];
-        out.resize(retrieves ? seen : 0);
-        std::iota(out.begin(), out.end(), 0);
-      }
     }
   }
 };

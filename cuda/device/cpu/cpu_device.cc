@@ -216,6 +216,10 @@ void CpuDevice::rehash(int32_t plane, const int32_t* blocks, const int32_t* fill
   on_team([&](Team& team) { rehash_blocks(attention_, plane, blocks, filled, count, team); });
 }
 
+void CpuDevice::fill(const int32_t*, int32_t, uint64_t) {
+  throw Error(kInvalidArgument, "fill: caches are filled on a GPU alone");
+}
+
 // --- A step
 // ---------------------------------------------------------------------------------------------------------
 

@@ -41,6 +41,7 @@ class CpuDevice final : public Device {
   void copy_block(int32_t from, int32_t to) override { arenas_->copy_block(from, to); }
   void set_encoder(int32_t plane, const Encoder* encoder) override;
   void rehash(int32_t plane, const int32_t* blocks, const int32_t* filled, int32_t count) override;
+  void fill(const int32_t* blocks, int32_t count, uint64_t seed) override;
 
   // For the graphs.
   const ModelConfig& config() const { return options_.config; }

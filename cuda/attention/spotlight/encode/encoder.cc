@@ -25,7 +25,7 @@ WeightMatrix::WeightMatrix(const std::vector<float>& values) {
   }
 }
 
-std::unique_ptr<Encoder> make_encoder(const Artifact& artifact, int32_t layers) {
+void check_artifact(const Artifact& artifact, int32_t layers) {
   const auto refuse = [](const std::string& why) {
     throw Error(kArtifactMismatch, "the artifact's " + why);
   };
@@ -39,10 +39,14 @@ std::unique_ptr<Encoder> make_encoder(const Artifact& artifact, int32_t layers) 
   if (static_cast<int32_t>(artifact.layers.size()) > layers)
     refuse("layers reach to " + std::to_string(artifact.layers.size()) + ", the model has " +
            std::to_string(layers));
-  if (artifact.encoder == "linear-asym") return make_linear_asym_encoder(artifact, layers);
+  if (artifact.encoder != "linear-asym" && artifact.encoder != "mlp")
+    refuse("encoder must be linear-asym or mlp, not \"" + artifact.encoder + "\"");
+}
+
+std::unique_ptr<Encoder> make_encoder(const Artifact& artifact, int32_t layers) {
+  check_artifact(artifact, layers);
   if (artifact.encoder == "mlp") return make_mlp_encoder(artifact, layers);
-  refuse("encoder must be linear-asym or mlp, not \"" + artifact.encoder + "\"");
-  return nullptr;
+  return make_linear_asym_encoder(artifact, layers);
 }
 
 }  // namespace spotlight

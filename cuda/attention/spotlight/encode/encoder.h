@@ -17,8 +17,6 @@ class CodeEncoder : public Encoder {
  public:
   // Parts of one KV head's encoding, of keys or of queries.
   virtual int32_t parts() const = 0;
-  // Selections a KV head: 1, or one a query head.
-  virtual int32_t selections() const = 0;
   // Scores lie in [0, bins).
   virtual int32_t bins() const = 0;
   // 32-bit words of encoded queries a token and KV head.
@@ -65,6 +63,9 @@ class WeightMatrix {
   std::vector<float> wide_;
   std::vector<uint16_t> narrow_;
 };
+
+// What no device takes. Throws ARTIFACT_MISMATCH naming the field.
+void check_artifact(const Artifact& artifact, int32_t layers);
 
 std::unique_ptr<CodeEncoder> make_linear_asym_encoder(const Artifact& artifact, int32_t layers);
 std::unique_ptr<CodeEncoder> make_mlp_encoder(const Artifact& artifact, int32_t layers);

@@ -1,0 +1,67 @@
+#include "device/cuda/retrieval_memory.h"
+
+#include <string>
+
+#include "error.h"
+
+namespace spotlight {
+namespace {
+
+template <typename T>
+void zero(const DeviceBuffer<T>& buffer) {
+  CUDA_CHECK(cudaMemset(buffer.data(), 0, buffer.bytes()));
+}
+
+std::string describe(gpu::EncoderKind kind, int32_t bits) {
+  return std::string(kind == gpu::kMlp ? "mlp" : "linear-asym") + " codes of " +
+         std::to_string(bits) + " bits";
+}
+
+}  // namespace
+
+RetrievalMemory::RetrievalMemory(const gpu::RetrievalShape& base, int32_t codes, int32_t layers,
+                                 int32_t seats, int32_t bits)
+    : base_(base), most_codes_(codes), layers_(layers), seats_(seats) {
+  make(gpu::kLinearAsym, bits);
+}
+
+void RetrievalMemory::make(gpu::EncoderKind kind, int32_t bits) {
+  gpu::RetrievalShape shape = base_;
+  shape.encoder = kind;
+  shape.bits = bits;
+  workspace_ = {};
+  memory_ = {};
+  codes_ = {};
+  carried_ = {};
+  generation_++;
+  DeviceBuffer<std::byte> memory(gpu::workspace_bytes(shape));
+  workspace_ = gpu::make_workspace(shape, memory.data());
+  memory_ = std::move(memory);
+  codes_ = DeviceBuffer<uint32_t>(static_cast<size_t>(most_codes_) * shape.kv_heads * stride());
+  carried_ = DeviceBuffer<float>(static_cast<size_t>(layers_) * seats_ * shape.virtual_heads());
+  zero(memory_);
+  zero(codes_);
+  zero(carried_);
+  CUDA_CHECK(cudaDeviceSynchronize());
+}
+
+void RetrievalMemory::enter(gpu::EncoderKind kind, int32_t bits) {
+  const std::lock_guard<std::mutex> lock(mutex_);
+  const gpu::RetrievalShape& shape = workspace_.shape;
+  if (shape.encoder != kind || shape.bits != bits) {
+    if (alive_ > 0)
+      throw Error(kArtifactMismatch, "the artifact has " + describe(kind, bits) +
+                                         ", the other slot's has " +
+                                         describe(shape.encoder, shape.bits) +
+                                         "; on a GPU both slots share one kind: unload that first");
+    make(kind, bits);
+  }
+  alive_++;
+}
+
+void RetrievalMemory::leave() {
+  const std::lock_guard<std::mutex> lock(mutex_);
+  alive_--;
+}
+
+}  // namespace spotlight
