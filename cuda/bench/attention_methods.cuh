@@ -5,7 +5,6 @@
 #include <memory>
 #include <optional>
 
-#include "attention/dense/gpu/cudnn_decode.h"
 #include "attention/dense/gpu/dense_gpu.h"
 #include "attention/gpu/retrieval.h"
 #include "attention/spotlight/attend/attend_gpu.h"
@@ -15,6 +14,15 @@
 #include "bench/attention_world.cuh"
 
 namespace spotlight::bench {
+
+#if !__has_include("attention/dense/gpu/cudnn_decode.h")
+struct DenseCudnn {
+  DenseCudnn(const World&, cudaStream_t) {
+    throw Error(kDeviceUnavailable, "this build has no decode by cuDNN");
+  }
+  void attend(int32_t, cudaStream_t) const {}
+};
+#endif
 
 class DenseFlashInfer {
  public:

@@ -1,31 +1,33 @@
-// Builds a native benchmark (cuda/bench/NAME_cuda_bench.*) in the CUDA build folder and runs it. It prints bench lines itself,
-// since what it times is below any language; here they are only parsed and checked.
+// Builds a native benchmark (cuda/bench/NAME_cuda_bench.*) in the build folder that carries CUDA and runs it. It prints bench lines
+// itself, since what it times is below any language; here they are only parsed and checked.
 import { spawn } from 'node:child_process';
-import { existsSync } from 'node:fs';
 import { availableParallelism } from 'node:os';
 import { createInterface } from 'node:readline';
 import { fileURLToPath } from 'node:url';
+import { devices } from '@spotlight/cuda';
 import type { BenchLine } from './bench.js';
 
-const ROOM = fileURLToPath(new URL('../../../cuda', import.meta.url));
-const BUILD = `${ROOM}/build-cuda`;
+const BUILD = fileURLToPath(new URL('../../../cuda/build-cuda', import.meta.url));
 
-async function ended(command: string, args: readonly string[], quiet: boolean): Promise<void> {
-  const child = spawn(command, args, { stdio: ['ignore', quiet ? 'ignore' : 2, 2] });
+/** [async] @throws with what is missing when there is no GPU that an engine can use */
+async function needGpu(): Promise<void> {
+  const found = await devices();
+  if (found.devices.some((device) => device.usable)) return;
+  const problems = found.devices.map(({ name, problem }) => `${name}: ${problem ?? 'cannot be used'}.`);
+  throw new Error(['This benchmark needs a GPU.', ...found.missing, ...problems].join(' '));
+}
+
+/** [async] Path of the built executable. `npm run setup` has configured the folder: a GPU gets a build with CUDA. */
+async function build(name: string, log: (message: string) => void): Promise<string> {
+  log(`building cuda/bench/${name}`);
+  const parallel = String(availableParallelism());
+  const args = ['--build', BUILD, '--target', `bench_${name}`, '--parallel', parallel];
+  const child = spawn('cmake', args, { stdio: ['ignore', 'ignore', 2] });
   const code = await new Promise<number | null>((resolve, reject) => {
     child.once('error', reject);
     child.once('exit', resolve);
   });
-  if (code !== 0) throw new Error(`${command} ${args.join(' ')} ended with status ${String(code)}`);
-}
-
-/** Path of the built executable. @throws when it does not build */
-export async function buildGpuBench(name: string, log: (message: string) => void): Promise<string> {
-  log(`building cuda/bench/${name}`);
-  if (!existsSync(`${BUILD}/CMakeCache.txt`))
-    await ended('cmake', ['-S', ROOM, '-B', BUILD, '-DSPOTLIGHT_CUDA=ON'], true);
-  const parallel = String(availableParallelism());
-  await ended('cmake', ['--build', BUILD, '--target', `bench_${name}`, '--parallel', parallel], true);
+  if (code !== 0) throw new Error(`cmake ${args.join(' ')} ended with status ${String(code)}`);
   return `${BUILD}/cuda_benches/bench_${name}`;
 }
 
@@ -40,7 +42,8 @@ export async function* runGpuBench(
   args: readonly string[],
   log: (message: string) => void,
 ): AsyncGenerator<BenchLine> {
-  const executable = await buildGpuBench(name, log);
+  await needGpu();
+  const executable = await build(name, log);
   const child = spawn(executable, args, { stdio: ['ignore', 'pipe', 'pipe'] });
   const exit = new Promise<number | string | null>((resolve, reject) => {
     child.once('error', reject);
