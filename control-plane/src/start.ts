@@ -9,6 +9,7 @@ import { AppModule } from './app.module.js';
 import { FirstAdminKey } from './auth/first-admin-key.js';
 import type { Config } from './config/config.js';
 import { bindError } from './errors/bind-error.js';
+import { checkPorts } from './free-ports.js';
 import { GenerationHandlers } from './generation/generation.handlers.js';
 import { GrpcHost } from './generation/grpc-host.js';
 import { InferenceService } from './inference/inference.service.js';
@@ -42,8 +43,19 @@ export interface ControlPlane {
   close(): Promise<void>;
 }
 
-/** Rejects with a ServiceError that says what to do: a port in use, a data folder that cannot be used. */
-export async function startControlPlane(config: Config): Promise<ControlPlane> {
+/**
+ * [async] Rejects with a ServiceError that says what to do: a port in use, a data folder that cannot be used.
+ * @param onDoors called when both doors are bound, with the gRPC door's port: workers may join while the database still opens
+ */
+export async function startControlPlane(
+  config: Config,
+  onDoors: (grpcPort: number) => void = () => undefined,
+): Promise<ControlPlane> {
+  const { host } = config;
+  await checkPorts([
+    { door: 'HTTP', host, port: config.httpPort },
+    { door: 'gRPC', host, port: config.grpcPort },
+  ]);
   const log = createLog(config.logLevel);
   logGrpc(log);
   const options: Pick<NestApplicationOptions, 'bodyParser' | 'logger' | 'abortOnError'> = {
@@ -53,14 +65,18 @@ export async function startControlPlane(config: Config): Promise<ControlPlane> {
   };
   const app = await NestFactory.create<NestExpressApplication>(AppModule.forRoot(config, log), options);
   try {
-    return await listen(app, config);
+    return await listen(app, config, onDoors);
   } catch (error) {
     await app.close();
     throw error;
   }
 }
 
-async function listen(app: NestExpressApplication, config: Config): Promise<ControlPlane> {
+async function listen(
+  app: NestExpressApplication,
+  config: Config,
+  onDoors: (grpcPort: number) => void,
+): Promise<ControlPlane> {
   app.disable('x-powered-by');
   app.disable('etag');
   app.use(app.get(RequestLog).middleware);
@@ -85,6 +101,7 @@ async function listen(app: NestExpressApplication, config: Config): Promise<Cont
   grpc.setServing('', true);
   grpc.setServing('spotlight.v1.Fleet', true);
   const ready = followHealth(fleet, grpc);
+  onDoors(grpcPort);
 
   let newAdminKey: string | undefined;
   await app.get(FirstAdminKey).ensure((key) => {

@@ -3,7 +3,11 @@
 import assert from 'node:assert/strict';
 import type { ChildProcess } from 'node:child_process';
 import { spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { existsSync } from 'node:fs';
 import { mkdtemp, rm } from 'node:fs/promises';
+import type { AddressInfo } from 'node:net';
+import { createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { createInterface } from 'node:readline';
@@ -104,6 +108,33 @@ describe('spotlight serve', () => {
     serve.kill('SIGTERM');
     assert.equal((await serve.next()).event, 'stopping');
     assert.equal(await serve.exited, 0);
+  });
+
+  it('says at once that a port is in use, before it makes a database', async () => {
+    const taken = createServer().listen(0, '127.0.0.1');
+    await once(taken, 'listening');
+    const { port } = taken.address() as AddressInfo;
+    const data = join(folder, 'unmade');
+    for (const flag of ['--http-port', '--grpc-port', '--metrics-port']) {
+      const ports = { '--http-port': 0, '--grpc-port': 0, '--metrics-port': 0, [flag]: port };
+      const child = spawn(
+        process.execPath,
+        [
+          MAIN,
+          'serve',
+          '--data',
+          data,
+          ...Object.entries(ports).flatMap(([name, value]) => [name, `${value}`]),
+        ],
+        { stdio: ['ignore', 'ignore', 'pipe'] },
+      );
+      const code = once(child, 'exit');
+      const stderr = await text(child.stderr);
+      assert.deepEqual(await code, [1, null]);
+      assert.match(stderr, new RegExp(`^spotlight: .*127.0.0.1:${port} is in use.*${flag}`));
+      assert.ok(!existsSync(data));
+    }
+    taken.close();
   });
 
   it('shows the admin key at the first start only', async () => {

@@ -78,7 +78,7 @@ export async function startPrivateWorker(flags: readonly string[], signal: Abort
   });
   supervisor.start({
     name: 'private worker',
-    args: [entry, ...ownedWorkerFlags(door.address, 0), ...flags],
+    args: [entry, ...ownedWorkerFlags(door.address, 0, 'private'), ...flags],
     // The request's text is what the user waits for; a worker that does its work has nothing to say.
     env: { SPOTLIGHT_LOG_LEVEL: process.env['SPOTLIGHT_LOG_LEVEL'] ?? 'error' },
   });

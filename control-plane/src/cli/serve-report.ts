@@ -9,6 +9,9 @@ export interface Listening {
 }
 
 export class ServeReport {
+  /** What is told of workers before the doors: they start meanwhile, and `listening` is the first event. */
+  private early: (() => void)[] | undefined = [];
+
   constructor(private readonly json: boolean) {}
 
   listening({ httpUrl, grpcAddress, newAdminKey }: Listening): void {
@@ -17,18 +20,25 @@ export class ServeReport {
       `gRPC   ${grpcAddress}`,
       ...(newAdminKey === undefined ? [] : [`Admin key, shown this once: ${newAdminKey}`]),
     ]);
+    const { early } = this;
+    this.early = undefined;
+    for (const tell of early ?? []) tell();
   }
 
   workerStarted(name: string, pid: number): void {
-    this.tell({ event: 'worker', name, state: 'started', pid }, [`${name} starting (process ${pid})`]);
+    this.later(() => {
+      this.tell({ event: 'worker', name, state: 'started', pid }, [`${name} starting (process ${pid})`]);
+    });
   }
 
   workerExited(name: string, how: string, waitMs: number | undefined): void {
     const next =
       waitMs === undefined ? 'giving up: see its message above' : `starting again in ${waitMs / 1000} s`;
-    this.tell({ event: 'worker', name, state: 'exited', how, restartInMs: waitMs }, [
-      `${name} ended with ${how}, ${next}`,
-    ]);
+    this.later(() => {
+      this.tell({ event: 'worker', name, state: 'exited', how, restartInMs: waitMs }, [
+        `${name} ended with ${how}, ${next}`,
+      ]);
+    });
   }
 
   ready(workers: readonly WorkerSnapshot[]): void {
@@ -52,6 +62,11 @@ export class ServeReport {
 
   stopping(signal: string): void {
     this.tell({ event: 'stopping', signal }, ['stopping: running requests may finish']);
+  }
+
+  private later(tell: () => void): void {
+    if (this.early === undefined) tell();
+    else this.early.push(tell);
   }
 
   private tell(event: object, lines: readonly string[]): void {

@@ -1,12 +1,13 @@
 // `spotlight serve`: the control plane in this process and its workers in processes of their own, until Ctrl-C.
 // The workers join over gRPC as any other would, so one machine runs the same way as a fleet does.
 import { randomBytes } from 'node:crypto';
-import { availableParallelism } from 'node:os';
+import { availableParallelism, hostname } from 'node:os';
 import type { Command } from 'commander';
 import { Option } from 'commander';
 import type { Config, Flags } from '../config/config.js';
 import { ConfigError, loadConfig } from '../config/config.js';
 import { flagOf, SETTING_NAMES, SETTINGS, variableOf } from '../config/settings.js';
+import { checkPorts } from '../free-ports.js';
 import { CliError, EXIT } from './cli-error.js';
 import { numberIn } from './generation-options.js';
 import { ServeReport } from './serve-report.js';
@@ -37,15 +38,24 @@ export function dialAddress(host: string, port: number): string {
   return bare.includes(':') ? `[${bare}]:${port}` : `${bare}:${port}`;
 }
 
+/**
+ * One name a place, whichever process fills it: a worker that is started again is the same worker to the fleet, its row and its
+ * directives. The port tells apart the servers of one machine.
+ */
+export function workerName(index: number, host: string, grpcPort: number): string {
+  return `worker-${index}@${host.replace(/[^A-Za-z0-9._-]/g, '-').slice(0, 64)}:${grpcPort}`;
+}
+
 /** Flags of worker `index`: its gRPC port is its own business, its metrics port counts up from the first one's. */
 export function workerArguments(
   index: number,
   flags: Pick<ServeFlags, 'metricsPort' | 'workers'> & WorkerFlags,
   join: string,
+  name: string,
 ): string[] {
   const shared = Math.max(1, Math.floor(availableParallelism() / flags.workers));
   return [
-    ...ownedWorkerFlags(join, flags.metricsPort === 0 ? 0 : flags.metricsPort + index),
+    ...ownedWorkerFlags(join, flags.metricsPort === 0 ? 0 : flags.metricsPort + index, name),
     ...workerFlags(flags.workers > 1 ? { ...flags, threads: flags.threads ?? String(shared) } : flags),
   ];
 }
@@ -62,19 +72,19 @@ async function serve(flags: ServeFlags, more: readonly string[]): Promise<void> 
   const config: Config = { ...given, joinTokens: [...given.joinTokens, joinToken] };
   const report = new ServeReport(flags.json ?? false);
 
-  const { startControlPlane } = await import('../start.js');
-  const controlPlane = await startControlPlane(config);
-  report.listening(controlPlane);
-  let anyReady = false;
-  void controlPlane.ready.then(() => {
-    anyReady = true;
-    report.ready(controlPlane.fleet.snapshots());
-  });
+  await checkPorts(
+    Array.from({ length: flags.metricsPort === 0 ? 0 : flags.workers }, (_, index) => ({
+      door: 'metrics',
+      host: '127.0.0.1',
+      port: flags.metricsPort + index,
+    })),
+  );
 
   let end: (exitCode: number) => void = () => undefined;
   const ended = new Promise<number>((resolve) => {
     end = resolve;
   });
+  let anyReady = false;
   const supervisor = new WorkerSupervisor({
     mayRestart: () => anyReady,
     events: {
@@ -93,14 +103,29 @@ async function serve(flags: ServeFlags, more: readonly string[]): Promise<void> 
       end(0);
     });
   }
-  const join = dialAddress(config.host, controlPlane.grpcPort);
-  for (let index = 0; index < flags.workers; index += 1) {
-    supervisor.start({
-      name: `worker ${index}`,
-      args: [entry, ...workerArguments(index, flags, join), '--log-level', config.logLevel, ...more],
-      env: { SPOTLIGHT_JOIN_TOKEN: joinToken },
-    });
-  }
+  const startWorkers = (grpcPort: number): void => {
+    const join = dialAddress(config.host, grpcPort);
+    for (let index = 0; index < flags.workers; index += 1) {
+      const own = workerArguments(index, flags, join, workerName(index, hostname(), grpcPort));
+      supervisor.start({
+        name: `worker ${index}`,
+        args: [entry, ...own, '--log-level', config.logLevel, ...more],
+        env: { SPOTLIGHT_JOIN_TOKEN: joinToken },
+      });
+    }
+  };
+
+  const { startControlPlane } = await import('../start.js');
+  // Models load while the database opens: both take seconds, and neither needs the other.
+  const controlPlane = await startControlPlane(config, startWorkers).catch(async (error: unknown) => {
+    await supervisor.stop();
+    throw error;
+  });
+  report.listening(controlPlane);
+  void controlPlane.ready.then(() => {
+    anyReady = true;
+    report.ready(controlPlane.fleet.snapshots());
+  });
 
   process.exitCode = await ended;
   // The doors close first and wait for running requests; only then may the workers that run them end.

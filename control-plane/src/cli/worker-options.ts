@@ -78,9 +78,9 @@ export function workerEntry(): string {
 }
 
 /** Flags of every worker that the CLI starts: reached on loopback only, and never outliving the CLI, however that ends. */
-export function ownedWorkerFlags(join: string, metricsPort: number): string[] {
+export function ownedWorkerFlags(join: string, metricsPort: number, workerId: string): string[] {
   return [
-    ...['--join', join, '--host', '127.0.0.1', '--grpc-port', '0'],
+    ...['--worker-id', workerId, '--join', join, '--host', '127.0.0.1', '--grpc-port', '0'],
     ...['--metrics-port', String(metricsPort), '--exit-with-parent'],
   ];
 }

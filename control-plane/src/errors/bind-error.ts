@@ -2,10 +2,14 @@
 import { ErrorCode } from '@spotlight/proto';
 import { ServiceError } from './service-error.js';
 
+const FLAGS = { HTTP: '--http-port', gRPC: '--grpc-port', metrics: '--metrics-port' } as const;
+
+export type Door = keyof typeof FLAGS;
+
 /** @param error of net.Server or of grpc-js, which carries the system's code only in its text */
-export function bindError(door: 'HTTP' | 'gRPC', host: string, port: number, error: unknown): ServiceError {
+export function bindError(door: Door, host: string, port: number, error: unknown): ServiceError {
   const text = error instanceof Error ? error.message : String(error);
-  const flag = door === 'HTTP' ? '--http-port' : '--grpc-port';
+  const flag = FLAGS[door];
   const at = `${host}:${port}`;
   if (text.includes('EADDRINUSE') || text.includes('No address added')) {
     return new ServiceError(
