@@ -6,6 +6,7 @@
 #include <cuda_runtime.h>
 
 #include <algorithm>
+#include <cmath>
 #include <cstdint>
 #include <cstdio>
 #include <functional>
@@ -192,9 +193,11 @@ struct Line {
 };
 
 inline void print(const Line& line) {
-  std::printf("{\"bench\":%s,\"case\":%s,\"metric\":%s,\"value\":%.6g,\"unit\":%s",
+  char value[32] = "null";  // what is not a number has no name in JSON
+  if (std::isfinite(line.value)) std::snprintf(value, sizeof value, "%.6g", line.value);
+  std::printf("{\"bench\":%s,\"case\":%s,\"metric\":%s,\"value\":%s,\"unit\":%s",
               json_text(line.bench).c_str(), json_text(line.name).c_str(),
-              json_text(line.metric).c_str(), line.value, json_text(line.unit).c_str());
+              json_text(line.metric).c_str(), value, json_text(line.unit).c_str());
   if (line.baseline > 0)
     std::printf(",\"baseline\":%.6g,\"ratio\":%.6g", line.baseline, line.value / line.baseline);
   std::printf(",\"device\":%s", json_text(line.device).c_str());
