@@ -14,6 +14,8 @@ namespace {
 
 // From so many items a thread on they are handed out whole.
 constexpr int32_t kManyItems = 4;
+// Pieces of a thread's part of an item.
+constexpr int32_t kPieces = 4;
 // Codes are asked for from memory so many blocks before they are scored.
 constexpr int32_t kBlocksAhead = 8;
 
@@ -68,9 +70,11 @@ SparseAttention::SparseAttention(const AttentionContext& context, const LayerIo&
   }
   shares_.share(threads);
   scores_ = shared.take<int16_t>(static_cast<size_t>(items_) * most_blocks_ * kBlockSize);
+  selected_ = shared.take<uint64_t>(static_cast<size_t>(items_) * most_blocks_);
   histograms_ = shared.take<uint32_t>(size_t{Shares::kMostUnits} * histogram_words(bins_));
-  states_ = shared.take<float>(Shares::kMostUnits * state_floats(group_, dim_));
+  states_ = shared.take<float>(Shares::kMostUnits * kPieces * state_floats(group_, dim_));
   progress_ = shared.take<Progress>(items_);
+  parts_ = shared.take<Part>(Shares::kMostUnits);
 }
 
 void SparseAttention::reset() {
@@ -79,7 +83,12 @@ void SparseAttention::reset() {
     const Shares::Threads threads = shares_.threads_of(i);
     auto* progress = new (progress_ + i) Progress;
     progress->unscored.store(threads.last - threads.first, std::memory_order_relaxed);
-    progress->unfinished.store(threads.last - threads.first, std::memory_order_relaxed);
+    progress->unfinished.store(kPieces * (threads.last - threads.first), std::memory_order_relaxed);
+    for (int32_t t = threads.first; t < threads.last; t++) {
+      auto* part = new (parts_ + Shares::unit(i, t)) Part;
+      part->selected.store(false, std::memory_order_relaxed);
+      part->taken.store(0, std::memory_order_relaxed);
+    }
   }
 }
 
@@ -195,28 +204,60 @@ void SparseAttention::score_part(int32_t index, int32_t thread, std::byte* scrat
   progress_[index].unscored.fetch_sub(1, std::memory_order_release);
 }
 
-void SparseAttention::attend_part(int32_t index, const Team& team) const {
+void SparseAttention::select_part(int32_t index, const Team& team) const {
   const Item item = item_at(index);
   const int32_t from = shares_.first_block(index, team.ith);
   const int32_t to = shares_.first_block(index, team.ith + 1);
   const Shares::Threads threads = shares_.threads_of(index);
   const int32_t parts = threads.last - threads.first;
-  const int32_t first_unit = Shares::unit(index, threads.first);
   team.wait_until([&] { return progress_[index].unscored.load(std::memory_order_acquire) == 0; });
-  const uint32_t* histograms = histograms_ + int64_t{first_unit} * histogram_words(bins_);
+  const uint32_t* histograms =
+      histograms_ + int64_t{Shares::unit(index, threads.first)} * histogram_words(bins_);
   const Threshold threshold = find_threshold(histograms, parts, bins_, item.rule.wanted());
-  const int32_t skip = ties_left_out(histograms, parts, bins_, team.ith - threads.first, threshold);
-  Carver own(team.scratch);
-  auto* selected = own.take<uint64_t>(to - from);
-  select_blocks({item.rule, threshold, from, to,
-                 scores_ + (static_cast<int64_t>(index) * most_blocks_ + from) * kBlockSize, skip,
-                 selected});
+  const int64_t first = static_cast<int64_t>(index) * most_blocks_ + from;
+  select_blocks({item.rule, threshold, from, to, scores_ + first * kBlockSize,
+                 ties_left_out(histograms, parts, bins_, team.ith - threads.first, threshold),
+                 selected_ + first});
+  parts_[Shares::unit(index, team.ith)].selected.store(true, std::memory_order_release);
+}
+
+void SparseAttention::attend_piece(int32_t index, int32_t thread, int32_t piece,
+                                   std::byte* scratch) const {
+  const Item item = item_at(index);
+  const int32_t from = shares_.first_block(index, thread);
+  const int32_t to = shares_.first_block(index, thread + 1);
+  const uint64_t* selected = selected_ + static_cast<int64_t>(index) * most_blocks_;
+  // Like numbers of rows: those selected, and a summary a block.
+  int32_t rows = 0;
+  for (int32_t b = from; b < to; b++) rows += 1 + __builtin_popcountll(selected[b]);
+  int32_t edges[2] = {to, to}, before = 0;
+  for (int32_t b = from, e = 0; b < to && e < 2; b++) {
+    for (; e < 2 && before * kPieces >= rows * (piece + e); e++) edges[e] = b;
+    before += 1 + __builtin_popcountll(selected[b]);
+  }
+  const Shares::Threads threads = shares_.threads_of(index);
   const int32_t sharing = heads_sharing(*item.encoder);
   const size_t stride = state_floats(group_, dim_);
-  float* states = states_ + first_unit * stride;
-  attend_range(item, from, to, selected, states + (team.ith - threads.first) * stride, own);
+  float* states = states_ + size_t{1} * Shares::unit(index, threads.first) * kPieces * stride;
+  Carver own(scratch);
+  attend_range(item, edges[0], edges[1], selected + edges[0],
+               states + ((thread - threads.first) * kPieces + piece) * stride, own);
   if (progress_[index].unfinished.fetch_sub(1, std::memory_order_acq_rel) == 1)
-    merge_states(states, stride, parts, sharing, dim_, output(item));
+    merge_states(states, stride, (threads.last - threads.first) * kPieces, sharing, dim_,
+                 output(item));
+}
+
+// This thread's own part first, then what its neighbours have left.
+void SparseAttention::attend_parts(int32_t index, const Team& team) const {
+  const Shares::Threads threads = shares_.threads_of(index);
+  const int32_t parts = threads.last - threads.first;
+  for (int32_t i = 0; i < parts; i++) {
+    const int32_t thread = threads.first + (team.ith - threads.first + i) % parts;
+    Part& part = parts_[Shares::unit(index, thread)];
+    team.wait_until([&] { return part.selected.load(std::memory_order_acquire); });
+    for (int32_t piece; (piece = part.taken.fetch_add(1, std::memory_order_relaxed)) < kPieces;)
+      attend_piece(index, thread, piece, team.scratch);
+  }
 }
 
 void SparseAttention::attend_share(const Team& team) const {
@@ -233,7 +274,9 @@ void SparseAttention::attend_share(const Team& team) const {
   for (int32_t i = 0; i < items_; i++)
     if (have(i) == Have::kWhole) attend_whole(item_at(i), team.scratch);
   for (int32_t i = 0; i < items_; i++)
-    if (have(i) == Have::kPart) attend_part(i, team);
+    if (have(i) == Have::kPart) select_part(i, team);
+  for (int32_t i = 0; i < items_; i++)
+    if (have(i) == Have::kPart) attend_parts(i, team);
 }
 
 // The selection of a row's last token over again, united over the head's selections: traced rows
@@ -309,9 +352,11 @@ size_t SparseAttention::team_scratch(const AttentionContext& context, int32_t ma
   shared.take<uint32_t>(static_cast<size_t>(max_tokens) * heads * words);
   shared.take<int16_t>(static_cast<size_t>(Shares::kMostItems) * blocks_of(max_context) *
                        kBlockSize);
+  shared.take<uint64_t>(static_cast<size_t>(Shares::kMostItems) * blocks_of(max_context));
   shared.take<uint32_t>(size_t{Shares::kMostUnits} * histogram_words(bins));
-  shared.take<float>(Shares::kMostUnits * state_floats(group, context.arena->head_dim));
+  shared.take<float>(Shares::kMostUnits * kPieces * state_floats(group, context.arena->head_dim));
   shared.take<Progress>(Shares::kMostItems);
+  shared.take<Part>(Shares::kMostUnits);
   return shared.used();
 }
 

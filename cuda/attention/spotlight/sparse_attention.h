@@ -3,7 +3,8 @@
 // An item is one query token, KV head and selection. Many items are pieces that threads take as
 // they come. Few items (decode at batch 1) are shared out beforehand, so that three KV heads keep
 // any number of threads busy: a thread scores its blocks of the items it has in common with others
-// first and attends to them last, and what it has whole stands between, so that nobody waits.
+// first and attends to them last, and what it has whole stands between, so that nobody waits. What
+// is selected lies unevenly, so those last pieces are anyone's who has finished his own.
 #pragma once
 
 #include "attention/plan.h"
@@ -47,9 +48,13 @@ class SparseAttention {
     int32_t head, selection;
     SelectionRule rule;
   };
-  // How far the threads that have an item in common are.
+  // How far the threads that have an item in common are, and how far one of them is.
   struct alignas(64) Progress {
     std::atomic<int32_t> unscored, unfinished;
+  };
+  struct alignas(64) Part {
+    std::atomic<bool> selected;
+    std::atomic<int32_t> taken;  // pieces
   };
 
   Item item_at(int32_t index) const;
@@ -61,7 +66,9 @@ class SparseAttention {
   int32_t heads_sharing(const CodeEncoder& encoder) const { return group_ / encoder.selections(); }
   void attend_whole(const Item& item, std::byte* scratch) const;
   void score_part(int32_t index, int32_t thread, std::byte* scratch) const;
-  void attend_part(int32_t index, const Team& team) const;
+  void select_part(int32_t index, const Team& team) const;
+  void attend_parts(int32_t index, const Team& team) const;
+  void attend_piece(int32_t index, int32_t thread, int32_t piece, std::byte* scratch) const;
   void trace(int32_t piece, std::byte* scratch) const;
 
   const AttentionContext& context_;
@@ -78,9 +85,11 @@ class SparseAttention {
   bool shared_out_ = false;
   Shares shares_;                   // what follows is for items shared out
   int16_t* scores_ = nullptr;       // [items, most_blocks_, 64]
+  uint64_t* selected_ = nullptr;    // [items, most_blocks_]
   uint32_t* histograms_ = nullptr;  // [units, histogram_words(bins_)]
-  float* states_ = nullptr;         // [units, state]
+  float* states_ = nullptr;         // [units, pieces, state]
   Progress* progress_ = nullptr;    // [items]
+  Part* parts_ = nullptr;           // [units]
 };
 
 }  // namespace spotlight
