@@ -121,7 +121,7 @@ int32_t CudaDevice<T>::open_pool(int32_t blocks) {
   CUDA_CHECK(cudaMemset(arena_.data(), 0, arena_.bytes()));
 
   // Packed tokens, their draws, and a query and its shares a token in every layer.
-  const size_t token = 5 * sizeof(int32_t) + sizeof(gpu::DrawRow);
+  const size_t token = 6 * sizeof(int32_t) + sizeof(gpu::DrawRow);
   const size_t query = sizeof(gpu::Query) + 2 * sizeof(gpu::QueryShare) + 2 * sizeof(int32_t);
   image_ = std::make_unique<StepImage>(static_cast<size_t>(most_tokens_ + 4) *
                                            (token + static_cast<size_t>(config.layers) * query) +

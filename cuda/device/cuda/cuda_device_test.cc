@@ -422,7 +422,9 @@ TEST(codes_derived_anew_select_the_same) {
 
 TEST(filled_blocks_are_as_their_seed) {
   check::need_gpu();
-  World world(small("llama"), true);
+  ModelConfig config = small("llama");
+  config.max_model_len = 40 * 64;
+  World world(config, true);
   std::vector<int32_t> blocks(40);
   std::iota(blocks.begin(), blocks.end(), 5);
   const auto run = [&](uint64_t seed) {
