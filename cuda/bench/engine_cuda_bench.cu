@@ -22,6 +22,10 @@ using Clock = std::chrono::steady_clock;
 struct Size {
   int32_t batch = 1, context = 8192;
   std::string name() const { return std::to_string(batch) + "x" + std::to_string(context); }
+  int32_t held() const { return (context + kBlockSize - 1) / kBlockSize; }  // blocks a sequence
+  int32_t blocks(int32_t steps) const {
+    return batch * ((context + steps + 2 + kBlockSize) / kBlockSize);
+  }
 };
 
 struct Options {
@@ -104,13 +108,6 @@ void wait(const std::function<void(CommandDone)>& command) {
 
 // Milliseconds a step of `size` decoding together, the median of the times between answers.
 double decode_ms(Engine& engine, const Size& size, const std::string& way, const Options& options) {
-  const int32_t held = (size.context + kBlockSize - 1) / kBlockSize;
-  const int32_t total = (size.context + options.steps + 2 + kBlockSize) / kBlockSize;
-  if (int64_t{total} * size.batch > engine.blocks()) {
-    throw Error(kOutOfMemory, size.name() + " needs " +
-                                  std::to_string(int64_t{total} * size.batch) +
-                                  " blocks, the pool has " + std::to_string(engine.blocks()));
-  }
   // Neighbouring ids belong to different sequences, as in a pool that has served for a while.
   const auto block_of = [&size](int32_t row, int32_t i) { return i * size.batch + row; };
   std::vector<int32_t> sequences;
@@ -120,7 +117,7 @@ double decode_ms(Engine& engine, const Size& size, const std::string& way, const
     sequence.sampling.seed = static_cast<uint64_t>(row);
     sequence.attention.backend = way;
     sequence.attention.tail = options.tail;
-    for (int32_t i = 0; i < held; i++) sequence.blocks.push_back(block_of(row, i));
+    for (int32_t i = 0; i < size.held(); i++) sequence.blocks.push_back(block_of(row, i));
     sequences.push_back(engine.open(sequence));
   }
   Answers answers;
@@ -237,7 +234,9 @@ void run(const Options& options) {
   engine_options.model.layers = options.layers;
   engine_options.device = "cuda";
   engine_options.max_sequences = 1;
+  // As many blocks as the largest case wants, if the card has them.
   for (const Size& size : options.cases) {
+    engine_options.blocks = std::max(engine_options.blocks, size.blocks(options.steps));
     engine_options.max_sequences = std::max(engine_options.max_sequences, size.batch);
     engine_options.model.max_model_len =
         std::max(engine_options.model.max_model_len, size.context + options.steps + kBlockSize);
