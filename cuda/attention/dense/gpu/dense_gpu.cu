@@ -29,9 +29,9 @@ class Packer {
   const N* put(const std::vector<N>& values) {
     const size_t size = values.size() * sizeof(N);
     if (used_ + size > capacity_)
-      throw Error("INTERNAL", "a dense plan of " + std::to_string(used_ + size) +
-                                  " bytes is larger than its buffer of " +
-                                  std::to_string(capacity_));
+      throw Error(kInternal, "a dense plan of " + std::to_string(used_ + size) +
+                                 " bytes is larger than its buffer of " +
+                                 std::to_string(capacity_));
     std::memcpy(host_ + used_, values.data(), size);
     const char* place = device_ + used_;
     used_ = (used_ + size + 15) / 16 * 16;
@@ -53,7 +53,7 @@ int32_t attribute(cudaDeviceAttr which) {
 }
 
 void check_shape(const DenseShape& shape) {
-  const auto refuse = [](const std::string& what) { throw Error("UNSUPPORTED", what); };
+  const auto refuse = [](const std::string& what) { throw Error(kModelUnsupported, what); };
   const int32_t dims[] = {64, 96, 128, 256};
   if (std::find(std::begin(dims), std::end(dims), shape.head_dim) == std::end(dims))
     refuse("head_dim " + std::to_string(shape.head_dim) +
@@ -63,9 +63,11 @@ void check_shape(const DenseShape& shape) {
     refuse("query_heads " + std::to_string(shape.query_heads) + " must be 1 to 16 times kv_heads " +
            std::to_string(shape.kv_heads));
   if (int64_t{shape.seats} * shape.table_stride >= int64_t{1} << 25)
-    refuse("block tables of " + std::to_string(shape.seats) + " sequences by " +
-           std::to_string(shape.table_stride) +
-           " blocks are beyond dense attention on a GPU: serve fewer sequences or shorter ones");
+    throw Error(
+        kInvalidArgument,
+        "block tables of " + std::to_string(shape.seats) + " sequences by " +
+            std::to_string(shape.table_stride) +
+            " blocks are beyond dense attention on a GPU: serve fewer sequences or shorter ones");
 }
 
 }  // namespace
@@ -132,13 +134,13 @@ void DensePlan::set(const DenseRow* rows, int32_t count, int32_t bucket, cudaStr
   const int32_t single = static_cast<int32_t>(
       std::count_if(rows, rows + count, [](const DenseRow& row) { return row.tokens == 1; }));
   if (bucket != 0 && (single != count || count > bucket))
-    throw Error("INTERNAL", "a dense plan of bucket " + std::to_string(bucket) + " got " +
-                                std::to_string(count) + " rows, " + std::to_string(single) +
-                                " of them of one token");
+    throw Error(kInternal, "a dense plan of bucket " + std::to_string(bucket) + " got " +
+                               std::to_string(count) + " rows, " + std::to_string(single) +
+                               " of them of one token");
   if (bucket == 0) bucket = single;
   if (bucket > shape.max_rows)
-    throw Error("INTERNAL", "a dense plan of at most " + std::to_string(shape.max_rows) +
-                                " rows got " + std::to_string(bucket));
+    throw Error(kInternal, "a dense plan of at most " + std::to_string(shape.max_rows) +
+                               " rows got " + std::to_string(bucket));
   state.decodes = bucket > 0;
   state.prefills = count > single;
   if (empty()) return;

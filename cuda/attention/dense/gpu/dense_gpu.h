@@ -18,13 +18,14 @@
 namespace spotlight::gpu {
 
 // The rows of a step that attend densely, and the buffers that serve them: about
-// (max_rows + 4 multiprocessors) * query_heads * head_dim * 4 bytes on the device. Its device
-// addresses never change, so a graph captured with one set of rows serves every later set of the
-// same bucket. A step whose layers differ in which rows are dense needs a plan a difference.
+// (max_rows + 2 * multiprocessors / kv_heads) * query_heads * head_dim floats on the device. Its
+// device addresses never change, so a graph captured with one set of rows serves every later set of
+// the same bucket. A step whose layers differ in which rows are dense needs a plan a difference.
 class DensePlan {
  public:
   // shape: query_heads a multiple of kv_heads, at most 16 times; head_dim 64, 96, 128 or 256;
-  // seats * table_stride < 2^25. Throws UNSUPPORTED naming the field, OUT_OF_MEMORY.
+  // seats * table_stride < 2^25. Throws MODEL_UNSUPPORTED naming the field, INVALID_ARGUMENT,
+  // OUT_OF_MEMORY.
   explicit DensePlan(const DenseShape& shape);
   ~DensePlan();
   DensePlan(const DensePlan&) = delete;
