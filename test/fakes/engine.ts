@@ -176,10 +176,7 @@ export class FakeEngine implements Engine {
       throw new EngineError('INVALID_ARGUMENT', 'filled: one entry a block');
   }
 
-  async fill(): Promise<void> {
-    await this.#settle();
-    throw new EngineError('INVALID_ARGUMENT', 'fill: caches are filled on a GPU alone');
-  }
+  readonly fill = () => Promise.reject(new EngineError('INVALID_ARGUMENT', 'fill: no GPU'));
 
   stats(): EngineStats {
     return {
