@@ -49,7 +49,7 @@ Matmul::~Matmul() {
   lib_.destroy(handle_);
 }
 
-std::unique_ptr<Matmul::Plan> Matmul::plan(const Key& key) const {
+std::unique_ptr<Matmul::Plan> Matmul::plan(const Key& key, const uint16_t* bias) const {
   const auto [rows, weight_rows, cols, x_stride, out_stride, biased, aligned] = key;
   auto plan = std::make_unique<Plan>(lib_);
   CUBLASLT_CHECK(lib_.matmul_desc_create(&plan->operation, CUBLAS_COMPUTE_32F, CUDA_R_32F));
@@ -61,6 +61,7 @@ std::unique_ptr<Matmul::Plan> Matmul::plan(const Key& key) const {
   if (biased) {
     set(CUBLASLT_MATMUL_DESC_EPILOGUE, CUBLASLT_EPILOGUE_BIAS);
     set(CUBLASLT_MATMUL_DESC_BIAS_DATA_TYPE, type_);
+    set(CUBLASLT_MATMUL_DESC_BIAS_POINTER, bias);  // the choice looks at its alignment
   }
   const auto layout = [&](cublasLtMatrixLayout_t* made, int64_t height, int64_t width,
                           int64_t stride) {
@@ -106,7 +107,7 @@ void Matmul::run(gpu::Rows<const uint16_t> x, const uint16_t* weight, int64_t we
   const uint32_t aligned = std::min({alignment(x.data), alignment(weight), alignment(out.data)});
   const Key key{rows, weight_rows, x.columns, x.stride, out.stride, bias != nullptr, aligned};
   std::unique_ptr<Plan>& plan = plans_[key];
-  if (plan == nullptr) plan = this->plan(key);
+  if (plan == nullptr) plan = this->plan(key, bias);
   if (bias != nullptr) {
     CUBLASLT_CHECK(lib_.matmul_desc_set_attribute(
         plan->operation, CUBLASLT_MATMUL_DESC_BIAS_POINTER, &bias, sizeof bias));

@@ -35,7 +35,7 @@ class Matmul {
   struct Plan;
   // Rows, weight rows and columns, strides of input and output, bias, alignment of the pointers.
   using Key = std::tuple<int32_t, int64_t, int64_t, int64_t, int64_t, bool, uint32_t>;
-  std::unique_ptr<Plan> plan(const Key& key) const;
+  std::unique_ptr<Plan> plan(const Key& key, const uint16_t* bias) const;
 
   const CublasLt& lib_;
   cudaDataType_t type_;
