@@ -32,8 +32,8 @@ struct RetrievalShape {
   constexpr int32_t query_words() const { return (1 + magnitudes()) * words(); }
   // Scores lie in [0, bins).
   constexpr int32_t bins() const { return (encoder == kMlp ? 1 : 7) * bits + 1; }
-  // Counters a histogram takes: an even number, the last one always 0.
-  constexpr int32_t histogram() const { return (bins() + 2) & ~1; }
+  // Counters a histogram takes, whole 16 bytes, the last one always 0.
+  constexpr int32_t histogram() const { return (bins() + 4) & ~3; }
   // Most pieces that are one of several, over all virtual heads, in either kernel.
   constexpr int32_t slots() const { return 4 * multiprocessors; }
 };

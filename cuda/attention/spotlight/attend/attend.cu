@@ -16,8 +16,10 @@
 namespace spotlight::gpu {
 namespace {
 
-constexpr int32_t kListed = 2048;  // rows gathered at once: a multiple of 16 * kWarps
-constexpr int32_t kEach = 2;       // blocks a thread looks at at once
+// Two CTAs share a multiprocessor, or one and one of the score kernel: these fill what the tiles
+// leave of its memory.
+constexpr int32_t kListed = 1536;  // rows gathered at once: a multiple of 16 * kWarps
+constexpr int32_t kEach = 3;       // blocks a thread looks at at once
 
 template <typename T, int kDim>
 struct Layout {
@@ -60,7 +62,7 @@ __device__ void compare_again(const uint32_t* codes, int32_t code_words,
 }
 
 template <typename T, int kDim>
-__global__ void __launch_bounds__(RowTile<T, kDim>::kWarps * 32)
+__global__ void __launch_bounds__(RowTile<T, kDim>::kWarps * 32, 2)
     attend_kernel(const AttendOp<T> op) {
   using Tile = RowTile<T, kDim>;
   using Memory = Layout<T, kDim>;
@@ -98,6 +100,7 @@ __global__ void __launch_bounds__(RowTile<T, kDim>::kWarps * 32)
   for (int32_t item = blockIdx.x; item < items; item += static_cast<int32_t>(gridDim.x)) {
     const Piece piece = find_attend_piece(op.queries, heads, item);
     const Query query = op.queries.list[piece.query];
+    const QueryShare share = op.queries.shares[piece.query];
     const int32_t start = op.queries.block_start[piece.query];
     const int32_t blocks = op.queries.block_start[piece.query + 1] - start;
     const int32_t closed = query.context / kBlockSize;
@@ -125,13 +128,13 @@ __global__ void __launch_bounds__(RowTile<T, kDim>::kWarps * 32)
     }
     wait();
 
-    Choice choice{bins, 0, 0, 0};
+    Choice choice{bins, 0};
     Window window{0, blocks, 0, 0};
     bool again = false;
     uint32_t* at_least = op.workspace.at_least + static_cast<int64_t>(piece.unit) * counters;
     if (wanted > 0) {
       const int32_t guess = __ldcg(&op.workspace.spread[piece.unit].guess);
-      choice = find_choice(at_least, bins, wanted, &shared_choice);
+      choice = find_choice<kThreads>(at_least, bins, wanted, &shared_choice);
       again = choice.threshold < guess;
       window = find_window<kThreads>(op.workspace, query, op.queries.shares[piece.query], piece,
                                      blocks, choice, from, to, scratch, &shared_window);
@@ -308,7 +311,7 @@ void launch(cudaStream_t stream, const AttendOp<T>& op) {
   CUDA_CHECK(cudaFuncSetAttribute(attend_kernel<T, kDim>,
                                   cudaFuncAttributeMaxDynamicSharedMemorySize, Memory::kBytes));
   cudaLaunchConfig_t config = {};
-  config.gridDim = dim3(static_cast<unsigned>(shape.multiprocessors));
+  config.gridDim = dim3(static_cast<unsigned>(2 * shape.multiprocessors));
   config.blockDim = dim3(Memory::kThreads);
   config.dynamicSmemBytes = Memory::kBytes;
   config.stream = stream;

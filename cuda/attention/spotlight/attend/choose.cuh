@@ -27,7 +27,7 @@ __device__ inline int32_t forced_in(const Query& query, int32_t first, int32_t l
 // What every thread knows about the choice of a query and virtual head. Candidates above
 // `threshold` are selected, and of those equal to it all but the `skip` oldest.
 struct Choice {
-  int32_t threshold, above, equal, skip;
+  int32_t threshold, skip;
 };
 
 // Blocks that a piece has to look at, and the sums over the blocks before them.
@@ -36,13 +36,28 @@ struct Window {
   int32_t cost, equal;
 };
 
-// at_least: [bins + 1] of the unit. wanted > 0. shared: memory of the CTA.
+// at_least: [histogram()] of the unit. wanted > 0. shared: memory of the CTA.
+template <int32_t kThreads>
 __device__ inline Choice find_choice(const uint32_t* at_least, int32_t bins, int32_t wanted,
                                      Choice* shared) {
-  for (int32_t bin = threadIdx.x; bin < bins; bin += static_cast<int32_t>(blockDim.x)) {
-    const auto here = static_cast<int32_t>(__ldcg(at_least + bin));
-    const auto next = static_cast<int32_t>(__ldcg(at_least + bin + 1));
-    if (here >= wanted && next < wanted) *shared = {bin, next, here - next, here - wanted};
+  constexpr int32_t kEach = 8;  // bins of a thread, loaded at once
+  for (int32_t base = 0; base < bins; base += kThreads * kEach) {
+    const int32_t first = base + static_cast<int32_t>(threadIdx.x) * kEach;
+    uint32_t counts[kEach + 1] = {};
+    if (first < bins) {
+      const uint4 low = __ldcg(reinterpret_cast<const uint4*>(at_least + first));
+      uint4 high{};
+      // Whole 16 bytes up to the counter after the last bin, which is 0, as are those not there.
+      if (first + 4 <= bins) high = __ldcg(reinterpret_cast<const uint4*>(at_least + first + 4));
+      if (first + 8 <= bins) counts[8] = __ldcg(at_least + first + 8);
+      counts[0] = low.x, counts[1] = low.y, counts[2] = low.z, counts[3] = low.w;
+      counts[4] = high.x, counts[5] = high.y, counts[6] = high.z, counts[7] = high.w;
+    }
+#pragma unroll
+    for (int32_t i = 0; i < kEach; i++) {
+      const auto here = static_cast<int32_t>(counts[i]), next = static_cast<int32_t>(counts[i + 1]);
+      if (here >= wanted && next < wanted) *shared = {first + i, here - wanted};
+    }
   }
   __syncthreads();
   return *shared;

@@ -23,8 +23,8 @@ __device__ inline uint32_t summary_row(uint32_t unit, int32_t tokens) {
 
 template <typename T, int kDim>
 struct RowTile {
-  static constexpr int kWarps = kDim == 256 ? 4 : 8;
-  static constexpr int kStages = kDim == 64 ? 3 : 2;
+  static constexpr int kWarps = 4;
+  static constexpr int kStages = kDim == 256 ? 2 : 3;
   static constexpr int kPieces = kDim / 8;      // 16-byte pieces of a row
   static constexpr int kElements = 16 * kDim;   // of one tile of K or V
   static constexpr int kStage = 2 * kElements;  // K, then V

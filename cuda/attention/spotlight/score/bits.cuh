@@ -6,6 +6,8 @@
 
 #include <cstdint>
 
+#include "attention/spotlight/score/logic.cuh"
+
 namespace spotlight::gpu {
 
 // The population count of plane kPlane's words and `carry`, plus twice that of what is above.
@@ -21,7 +23,8 @@ __device__ inline int32_t weigh(const uint32_t (&code)[kWords], const uint32_t (
     uint32_t word[kAll];
     if constexpr (kOwn > 0) {
 #pragma unroll
-      for (int i = 0; i < kOwn; i++) word[i] = (code[i] ^ differs[i]) & magnitude[kPlane][i];
+      for (int i = 0; i < kOwn; i++)
+        word[i] = ptx::differing(code[i], differs[i], magnitude[kPlane][i]);
     }
 #pragma unroll
     for (int i = 0; i < kCarry; i++) word[kOwn + i] = carry[i];
@@ -30,8 +33,8 @@ __device__ inline int32_t weigh(const uint32_t (&code)[kWords], const uint32_t (
 #pragma unroll
     for (int i = 0; i < kAdders; i++) {  // word[2 * i] is the sum so far
       const uint32_t a = word[2 * i], b = word[2 * i + 1], c = word[2 * i + 2];
-      carried[i] = (a & b) | (a & c) | (b & c);
-      word[2 * i + 2] = a ^ b ^ c;
+      carried[i] = ptx::carry_bit(a, b, c);
+      word[2 * i + 2] = ptx::sum_bit(a, b, c);
     }
     int32_t count = __popc(word[2 * kAdders]);
     if constexpr (kAll % 2 == 0) count += __popc(word[kAll - 1]);
@@ -43,7 +46,7 @@ __device__ inline int32_t weigh(const uint32_t (&code)[kWords], const uint32_t (
 // Scores codes of kWords words (a multiple of 4, 16-byte aligned) against a query in registers.
 template <int kWords, int kMagnitudes>
 struct Scorer {
-  static constexpr int kDepth = kWords == 4 ? 6 : 2;  // blocks a warp has on their way
+  static constexpr int kDepth = kWords == 4 ? 4 : 2;  // blocks a warp has on their way
   struct Code {
     uint32_t word[kWords];
   };

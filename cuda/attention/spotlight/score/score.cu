@@ -13,7 +13,7 @@
 namespace spotlight::gpu {
 namespace {
 
-constexpr int32_t kThreads = 256;
+constexpr int32_t kThreads = 320;
 constexpr int32_t kWarps = kThreads / 32;
 // A guess lies so many norms of the query code under the last threshold.
 constexpr float kMargin = 0.3f;
@@ -52,7 +52,7 @@ __device__ QuerySpread spread_of(const uint32_t* query, int32_t words, int32_t m
 
 // Shared memory: the histogram, [histogram()] counters.
 template <int kWords, int kMagnitudes>
-__global__ void __launch_bounds__(kThreads, 2) score_kernel(const ScoreOp op) {
+__global__ void __launch_bounds__(kThreads, kWords == 8 ? 1 : 2) score_kernel(const ScoreOp op) {
   using Reader = Scorer<kWords, kMagnitudes>;
   using Code = typename Reader::Code;
   constexpr int32_t kDepth = Reader::kDepth;
@@ -65,6 +65,7 @@ __global__ void __launch_bounds__(kThreads, 2) score_kernel(const ScoreOp op) {
   const int32_t counters = shape.histogram(), bins = shape.bins();
   const int32_t lane = threadIdx.x % 32, warp = threadIdx.x / 32;
   const int32_t items = heads * op.queries.shares[op.queries.count].score_start;
+  const ptx::SharedCounters counted(histogram);
   bool waited = false;
 
   for (int32_t item = blockIdx.x; item < items; item += gridDim.x) {
@@ -92,14 +93,15 @@ __global__ void __launch_bounds__(kThreads, 2) score_kernel(const ScoreOp op) {
 
     // Blocks of this warp: first + warp + kWarps * step.
     const int32_t steps = (last - first - warp + kWarps - 1) / kWarps;
-    const uint32_t* codes = op.codes[query.plane] + selection * words;
+    const uint32_t* codes = op.codes[query.plane] + selection * words +
+                            static_cast<int64_t>(kv_head * kBlockSize + lane) * op.code_words;
+    const auto block_words = static_cast<uint32_t>(shape.kv_heads * kBlockSize * op.code_words);
     int32_t entries = 0;
     Code held[kDepth][2];
     const auto fetch = [&](int32_t step, Code(&into)[2]) {
       if (step % 32 == 0) entries = table[min(first + warp + kWarps * (step + lane), last - 1)];
-      const int64_t block = __shfl_sync(~0u, entries, step % 32);
-      const uint32_t* at =
-          codes + ((block * shape.kv_heads + kv_head) * kBlockSize + lane) * op.code_words;
+      const auto block = static_cast<uint32_t>(__shfl_sync(~0u, entries, step % 32));
+      const uint32_t* at = codes + static_cast<uint64_t>(block) * block_words;
       into[0] = reader.load(at);
       into[1] = reader.load(at + 32 * op.code_words);
     };
@@ -128,8 +130,8 @@ __global__ void __launch_bounds__(kThreads, 2) score_kernel(const ScoreOp op) {
         const int32_t position = block * kBlockSize + lane;
         const bool counts_low = position >= from && position < to;
         const bool counts_high = position + 32 >= from && position + 32 < to;
-        if (counts_low) atomicAdd(histogram + low, 1u);
-        if (counts_high) atomicAdd(histogram + high, 1u);
+        counted.add(low, counts_low);
+        counted.add(high, counts_high);
         const bool keeps_low = counts_low && low >= guess;
         const bool keeps_high = counts_high && high >= guess;
         const uint32_t kept_low = __ballot_sync(~0u, keeps_low);
