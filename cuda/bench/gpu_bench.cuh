@@ -85,8 +85,8 @@ class Timer {
     CUDA_CHECK(cudaStreamSynchronize(stream_));
   }
 
-  // Median microseconds a visit over `repetitions` replays of a graph of all visits. `before`, if
-  // there is one, makes every visit ready before a replay, untimed.
+  // Median microseconds a visit over up to `repetitions` replays of a graph of all visits.
+  // `before`, if there is one, makes every visit ready before a replay, untimed.
   double microseconds(const Launch& launch, int32_t visits, int32_t repetitions,
                       const Launch& before = nullptr) const {
     if (before) once(before, visits);
@@ -106,6 +106,7 @@ class Timer {
     cudaGraphDestroy(graph);
     CUDA_CHECK(made);
     std::vector<double> samples;
+    float spent = 0;
     for (int32_t i = -1; i < repetitions; i++) {  // the first one warms up
       if (before) once(before, visits);
       CUDA_CHECK(cudaEventRecord(begin_, stream_));
@@ -115,12 +116,16 @@ class Timer {
       float milliseconds = 0;
       CUDA_CHECK(cudaEventElapsedTime(&milliseconds, begin_, end_));
       if (i >= 0) samples.push_back(1e3 * milliseconds / visits);
+      // Long launches need fewer of them: what a replay averages over is long already.
+      spent += milliseconds;
+      if (samples.size() >= 3 && spent > kEnoughMilliseconds) break;
     }
     cudaGraphExecDestroy(runs);
     return median(samples);
   }
 
  private:
+  static constexpr float kEnoughMilliseconds = 500;
   cudaStream_t stream_ = nullptr;
   cudaEvent_t begin_ = nullptr, end_ = nullptr;
 };
