@@ -245,7 +245,7 @@ void CudaAttention<T>::layer(int32_t index, gpu::Rows<T> q, gpu::Rows<T> k, gpu:
     op.angles = angles_.data();
     op.encoders = encoders(index);
     op.codes = codes;
-    gpu::hash(stream, op, false);
+    gpu::hash(stream, op, true);
   } else {
     gpu::AppendOp<T> append;
     append.cache = cache;

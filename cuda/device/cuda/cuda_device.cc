@@ -75,7 +75,7 @@ CudaDevice<T>::CudaDevice(const DeviceOptions& options, bool graphs)
   name_ = properties.name;
   isa_ = "sm_" + std::to_string(properties.major) + std::to_string(properties.minor);
   multiprocessors_ = properties.multiProcessorCount;
-  capability_ = 10 * properties.major + properties.minor;
+  capability_ = std::min(10 * properties.major + properties.minor, gpu::compiled_capability());
   gpu::RetrievalShape shape;  // throws for heads the kernels do not take, before weights are read
   shape.query_heads = config.query_heads;
   shape.kv_heads = config.kv_heads;
@@ -350,6 +350,7 @@ void CudaDevice<T>::multiply(gpu::Rows<T> x, Weight weight, Weight bias, int32_t
 template <typename T>
 void CudaDevice<T>::run(const Tape& tape, bool captured) {
   const cudaStream_t stream = stream_.get();
+  const gpu::Queue queue{stream, capability_ >= 90};
   const float epsilon = options_.config.rms_norm_eps;
   attention_->begin(stream);
   for (const TapeOp& op : tape.ops()) {
@@ -360,31 +361,31 @@ void CudaDevice<T>::run(const Tape& tape, bool captured) {
         tape.value(first).selected || op.kind == OpKind::kSelect ? selected_ : count_;
     switch (op.kind) {
       case OpKind::kEmbed:
-        gpu::embed(weight(op.weight), ids_, feeds_, logits_->last_draws(), count, out(), stream);
+        gpu::embed(weight(op.weight), ids_, feeds_, logits_->last_draws(), count, out(), queue);
         break;
       case OpKind::kRmsNorm:
-        gpu::rms_norm(in(0), weight(op.weight), epsilon, count, out(), stream);
+        gpu::rms_norm(in(0), weight(op.weight), epsilon, count, out(), queue);
         break;
       case OpKind::kAddRmsNorm:
-        gpu::add_rms_norm(in(0), in(1), weight(op.weight), epsilon, count, stream);
+        gpu::add_rms_norm(in(0), in(1), weight(op.weight), epsilon, count, queue);
         break;
       case OpKind::kHeadNorm:
-        gpu::head_norm(in(0), weight(op.weight), options_.config.head_dim, epsilon, count, stream);
+        gpu::head_norm(in(0), weight(op.weight), options_.config.head_dim, epsilon, count, queue);
         break;
       case OpKind::kMatmul:
         multiply(in(0), op.weight, op.bias, count, out());
         break;
       case OpKind::kSiluMul:
-        gpu::silu_mul(in(0), in(1), count, out(), stream);
+        gpu::silu_mul(in(0), in(1), count, out(), queue);
         break;
       case OpKind::kAdd:
-        gpu::add(in(0), in(1), count, out(), stream);
+        gpu::add(in(0), in(1), count, out(), queue);
         break;
       case OpKind::kAttend:
         attention_->layer(op.layer, in(0), in(1), in(2), out(), stream);
         break;
       case OpKind::kSelect:
-        gpu::gather(in(0), index_, count, out(), stream);
+        gpu::gather(in(0), index_, count, out(), queue);
         break;
       case OpKind::kLogits:
         run_logits(op, tape, captured);

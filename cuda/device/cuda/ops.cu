@@ -36,10 +36,31 @@ dim3 grid_for(int64_t columns, int32_t rows) {
   return dim3(static_cast<unsigned>(rows), static_cast<unsigned>((columns + kPiece - 1) / kPiece));
 }
 
+__device__ void wait_for_inputs() {
+#if __CUDA_ARCH__ >= 900
+  asm volatile("griddepcontrol.wait;" ::: "memory");
+#endif
+}
+
+template <typename... Parameters, typename... Arguments>
+void launch(Queue queue, void (*kernel)(Parameters...), dim3 grid, const Arguments&... arguments) {
+  cudaLaunchAttribute early = {};
+  early.id = cudaLaunchAttributeProgrammaticStreamSerialization;
+  early.val.programmaticStreamSerializationAllowed = 1;
+  cudaLaunchConfig_t config = {};
+  config.gridDim = grid;
+  config.blockDim = dim3(kThreads);
+  config.stream = queue.stream;
+  config.attrs = &early;
+  config.numAttrs = queue.early ? 1 : 0;
+  CUDA_CHECK(cudaLaunchKernelEx(&config, kernel, arguments...));
+}
+
 template <typename T>
 __global__ void __launch_bounds__(kThreads)
     embed_kernel(const T* table, const int32_t* ids, const int32_t* feeds, const int32_t* draws,
                  Rows<T> out) {
+  wait_for_inputs();
   const int32_t row = blockIdx.x;
   const int64_t at = column();
   if (at >= out.columns) return;
@@ -50,6 +71,7 @@ __global__ void __launch_bounds__(kThreads)
 
 template <typename T>
 __global__ void __launch_bounds__(kThreads) silu_mul_kernel(Rows<T> gate, Rows<T> up, Rows<T> out) {
+  wait_for_inputs();
   const int64_t row = blockIdx.x, at = column();
   if (at >= out.columns) return;
   const Lane<T> g = load(gate.data + row * gate.stride + at);
@@ -65,6 +87,7 @@ __global__ void __launch_bounds__(kThreads) silu_mul_kernel(Rows<T> gate, Rows<T
 
 template <typename T>
 __global__ void __launch_bounds__(kThreads) add_kernel(Rows<T> a, Rows<T> b, Rows<T> out) {
+  wait_for_inputs();
   const int64_t row = blockIdx.x, at = column();
   if (at >= out.columns) return;
   const Lane<T> x = load(a.data + row * a.stride + at);
@@ -80,6 +103,7 @@ __global__ void __launch_bounds__(kThreads) add_kernel(Rows<T> a, Rows<T> b, Row
 template <typename T>
 __global__ void __launch_bounds__(kThreads)
     gather_kernel(Rows<T> x, const int32_t* index, Rows<T> out) {
+  wait_for_inputs();
   const int64_t row = blockIdx.x, at = column();
   if (at >= out.columns) return;
   store(out.data + row * out.stride + at, load(x.data + int64_t{index[row]} * x.stride + at));
@@ -106,59 +130,53 @@ __global__ void trap_kernel() { __trap(); }
 
 template <typename T>
 void embed(const T* table, const int32_t* ids, const int32_t* feeds, const int32_t* draws,
-           int32_t rows, Rows<T> out, cudaStream_t stream) {
-  embed_kernel<T>
-      <<<grid_for(out.columns, rows), kThreads, 0, stream>>>(table, ids, feeds, draws, out);
-  CUDA_CHECK_LAUNCH("embed");
+           int32_t rows, Rows<T> out, Queue queue) {
+  launch(queue, embed_kernel<T>, grid_for(out.columns, rows), table, ids, feeds, draws, out);
 }
 
 template <typename T>
-void rms_norm(Rows<T> x, const T* gain, float epsilon, int32_t rows, Rows<T> out,
-              cudaStream_t stream) {
+void rms_norm(Rows<T> x, const T* gain, float epsilon, int32_t rows, Rows<T> out, Queue queue) {
   const cudaError_t status = flashinfer::norm::RMSNorm<T>(
       x.data, const_cast<T*>(gain), out.data, static_cast<uint32_t>(rows),
       static_cast<uint32_t>(x.columns), static_cast<uint32_t>(x.stride),
-      static_cast<uint32_t>(out.stride), epsilon, false, stream);
+      static_cast<uint32_t>(out.stride), epsilon, queue.early, queue.stream);
   check_cuda(status, "rms_norm", __FILE__, __LINE__);
 }
 
 template <typename T>
 void add_rms_norm(Rows<T> residual, Rows<T> x, const T* gain, float epsilon, int32_t rows,
-                  cudaStream_t stream) {
+                  Queue queue) {
   const cudaError_t status = flashinfer::norm::FusedAddRMSNorm<T>(
       x.data, residual.data, const_cast<T*>(gain), static_cast<uint32_t>(rows),
       static_cast<uint32_t>(x.columns), static_cast<uint32_t>(x.stride),
-      static_cast<uint32_t>(residual.stride), epsilon, false, stream);
+      static_cast<uint32_t>(residual.stride), epsilon, queue.early, queue.stream);
   check_cuda(status, "add_rms_norm", __FILE__, __LINE__);
 }
 
 template <typename T>
 void head_norm(Rows<T> x, const T* gain, int32_t head_dim, float epsilon, int32_t rows,
-               cudaStream_t stream) {
+               Queue queue) {
   const auto stride = static_cast<uint32_t>(x.stride), dim = static_cast<uint32_t>(head_dim);
   const cudaError_t status = flashinfer::norm::QKRMSNorm<T>(
       x.data, const_cast<T*>(gain), x.data, static_cast<uint32_t>(rows),
-      static_cast<uint32_t>(x.columns / head_dim), dim, stride, dim, stride, dim, epsilon, false,
-      stream);
+      static_cast<uint32_t>(x.columns / head_dim), dim, stride, dim, stride, dim, epsilon,
+      queue.early, queue.stream);
   check_cuda(status, "head_norm", __FILE__, __LINE__);
 }
 
 template <typename T>
-void silu_mul(Rows<T> gate, Rows<T> up, int32_t rows, Rows<T> out, cudaStream_t stream) {
-  silu_mul_kernel<T><<<grid_for(out.columns, rows), kThreads, 0, stream>>>(gate, up, out);
-  CUDA_CHECK_LAUNCH("silu_mul");
+void silu_mul(Rows<T> gate, Rows<T> up, int32_t rows, Rows<T> out, Queue queue) {
+  launch(queue, silu_mul_kernel<T>, grid_for(out.columns, rows), gate, up, out);
 }
 
 template <typename T>
-void add(Rows<T> a, Rows<T> b, int32_t rows, Rows<T> out, cudaStream_t stream) {
-  add_kernel<T><<<grid_for(out.columns, rows), kThreads, 0, stream>>>(a, b, out);
-  CUDA_CHECK_LAUNCH("add");
+void add(Rows<T> a, Rows<T> b, int32_t rows, Rows<T> out, Queue queue) {
+  launch(queue, add_kernel<T>, grid_for(out.columns, rows), a, b, out);
 }
 
 template <typename T>
-void gather(Rows<T> x, const int32_t* index, int32_t rows, Rows<T> out, cudaStream_t stream) {
-  gather_kernel<T><<<grid_for(out.columns, rows), kThreads, 0, stream>>>(x, index, out);
-  CUDA_CHECK_LAUNCH("gather");
+void gather(Rows<T> x, const int32_t* index, int32_t rows, Rows<T> out, Queue queue) {
+  launch(queue, gather_kernel<T>, grid_for(out.columns, rows), x, index, out);
 }
 
 void update_tables(const TableRun* runs, int32_t run_count, const int32_t* entries, int32_t longest,
@@ -180,6 +198,12 @@ void copy_block(const std::byte* from, std::byte* to, size_t bytes, size_t pitch
   CUDA_CHECK_LAUNCH("copy_block");
 }
 
+int32_t compiled_capability() {
+  cudaFuncAttributes attributes = {};
+  CUDA_CHECK(cudaFuncGetAttributes(&attributes, trap_kernel));
+  return attributes.ptxVersion;
+}
+
 void trap(cudaStream_t stream) {
   trap_kernel<<<1, 1, 0, stream>>>();
   CUDA_CHECK_LAUNCH("trap");
@@ -187,13 +211,13 @@ void trap(cudaStream_t stream) {
 
 #define SPOTLIGHT_OPS(T)                                                                    \
   template void embed<T>(const T*, const int32_t*, const int32_t*, const int32_t*, int32_t, \
-                         Rows<T>, cudaStream_t);                                            \
-  template void rms_norm<T>(Rows<T>, const T*, float, int32_t, Rows<T>, cudaStream_t);      \
-  template void add_rms_norm<T>(Rows<T>, Rows<T>, const T*, float, int32_t, cudaStream_t);  \
-  template void head_norm<T>(Rows<T>, const T*, int32_t, float, int32_t, cudaStream_t);     \
-  template void silu_mul<T>(Rows<T>, Rows<T>, int32_t, Rows<T>, cudaStream_t);              \
-  template void add<T>(Rows<T>, Rows<T>, int32_t, Rows<T>, cudaStream_t);                   \
-  template void gather<T>(Rows<T>, const int32_t*, int32_t, Rows<T>, cudaStream_t)
+                         Rows<T>, Queue);                                                   \
+  template void rms_norm<T>(Rows<T>, const T*, float, int32_t, Rows<T>, Queue);             \
+  template void add_rms_norm<T>(Rows<T>, Rows<T>, const T*, float, int32_t, Queue);         \
+  template void head_norm<T>(Rows<T>, const T*, int32_t, float, int32_t, Queue);            \
+  template void silu_mul<T>(Rows<T>, Rows<T>, int32_t, Rows<T>, Queue);                     \
+  template void add<T>(Rows<T>, Rows<T>, int32_t, Rows<T>, Queue);                          \
+  template void gather<T>(Rows<T>, const int32_t*, int32_t, Rows<T>, Queue)
 SPOTLIGHT_OPS(__nv_bfloat16);
 SPOTLIGHT_OPS(__half);
 #undef SPOTLIGHT_OPS

@@ -57,6 +57,10 @@ CudnnHandle::CudnnHandle(cudaStream_t stream) {
   check_status(status, "cudnnSetStream");
 }
 
+void CudnnHandle::use(cudaStream_t stream) const {
+  check_status(cudnn_frontend::detail::set_stream(handle_, stream), "cudnnSetStream");
+}
+
 CudnnHandle::~CudnnHandle() { cudnn_frontend::detail::destroy_handle(handle_); }
 
 void check_cudnn(cudnn_frontend::error_t error, const char* call) {

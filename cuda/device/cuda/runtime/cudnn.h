@@ -32,6 +32,8 @@ class CudnnHandle {
   CudnnHandle(const CudnnHandle&) = delete;
   CudnnHandle& operator=(const CudnnHandle&) = delete;
   cudnnHandle_t get() const { return handle_; }
+  // Work from here on goes to this stream.
+  void use(cudaStream_t stream) const;
 
  private:
   cudnnHandle_t handle_ = nullptr;
