@@ -25,7 +25,8 @@ export function serveBare(stepMs: number): Promise<string> {
   setInterval(() => {
     // All tokens of a step come to be at once, as in a worker.
     const made = clock();
-    for (const open of running) {
+    // Youngest first, as the gateway does.
+    for (const open of [...running].reverse()) {
       const { response, arrived, left } = open;
       const first = !response.headersSent;
       if (first) response.writeHead(200, { 'content-type': 'text/event-stream' });

@@ -75,7 +75,7 @@ export class Relay implements Generation {
       this.#close();
       throw error;
     }
-    this.parts.metrics.addedSeconds.observe({ stage: 'admit' }, this.#secondsSinceReceived());
+    this.parts.metrics.admitSeconds.observe(this.#secondsSinceReceived());
     this.#deadline = setTimeout(() => {
       this.#call?.cancel();
       this.#end(this.#tooLate());
@@ -159,7 +159,7 @@ export class Relay implements Generation {
       this.abort(toServiceError(error));
       return;
     }
-    metrics.addedSeconds.observe({ stage: 'relay' }, (performance.now() - arrived) / 1000);
+    metrics.relaySeconds.observe((performance.now() - arrived) / 1000);
     if (update.done) this.#close();
   }
 

@@ -28,13 +28,17 @@ export class Metrics {
   });
 
   /** `admit`: from the request to its submit. `relay`: from a worker update to the bytes handed to the socket. */
-  readonly addedSeconds = new Histogram({
+  readonly #addedSeconds = new Histogram({
     name: 'spotlight:gateway_added_latency_seconds',
     help: 'Time this process adds, by stage',
     labelNames: ['stage'],
     buckets: STAGE_SECONDS,
     registers: [this.registry],
   });
+
+  // Bound to their label once: looking it up for every token would cost more than the observation.
+  readonly admitSeconds = this.#addedSeconds.labels('admit');
+  readonly relaySeconds = this.#addedSeconds.labels('relay');
 
   readonly firstTokenSeconds = new Histogram({
     name: 'spotlight:gateway_time_to_first_token_seconds',

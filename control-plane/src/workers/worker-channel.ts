@@ -178,7 +178,8 @@ export class WorkerChannel {
       if (this.#stream !== stream) return;
       this.#backoffMs = FIRST_BACKOFF_MS;
       if (message.load) this.events.onLoad?.(message.load);
-      for (const update of message.updates) this.#relay(update);
+      // Youngest first, and workers name the oldest first: somebody waits for a first token, a later one is read behind others.
+      for (const update of message.updates.reverse()) this.#relay(update);
     });
     const ended = (reason: string): void => {
       if (this.#stream === stream) this.#failed(reason);
