@@ -68,7 +68,10 @@ class Case {
     say("byte floor, dense", 1e6 * bytes_.dense / bandwidth_, "us");
     say("byte floor", 1e6 * bytes_.sparse / bandwidth_, "us");
     say("byte floor, tail", 1e6 * (bytes_.sparse + bytes_.tail) / bandwidth_, "us");
-    attempt("dense cuDNN", [&] { dense<DenseCudnn>("dense cuDNN"); });
+    attempt("dense cuDNN",
+            [&] { dense<DenseCudnn<gpu::CudnnLayout::kContiguous>>("dense cuDNN"); });
+    attempt("dense cuDNN, paged",
+            [&] { dense<DenseCudnn<gpu::CudnnLayout::kPaged>>("dense cuDNN, paged"); });
     attempt("dense FlashInfer", [&] { dense<DenseFlashInfer>("dense FlashInfer"); });
     attempt("spotlight", [&] { spotlight(); });
   }
@@ -81,7 +84,7 @@ class Case {
     const double us = time(attend);
     if (baseline_ == 0) baseline_ = us;
     say(metric, us, "us", baseline_);
-    if (!options_.errors) return;
+    if (!options_.errors || !Method::kSameTokens) return;
     poison();
     timer_.once(attend, 1);
     const int32_t seq = world_->batch - 1;

@@ -5,6 +5,7 @@
 #include <memory>
 #include <optional>
 
+#include "attention/dense/gpu/cudnn_decode.h"
 #include "attention/dense/gpu/dense_gpu.h"
 #include "attention/gpu/retrieval.h"
 #include "attention/spotlight/attend/attend_gpu.h"
@@ -15,17 +16,39 @@
 
 namespace spotlight::bench {
 
-#if !__has_include("attention/dense/gpu/cudnn_decode.h")
-struct DenseCudnn {
-  DenseCudnn(const World&, cudaStream_t) {
-    throw Error(kDeviceUnavailable, "this build has no decode by cuDNN");
+// Contiguous, which cuDNN likes best, the pool's memory is taken for sequences one after the other:
+// the same bytes, but not the same tokens, so only its time can be compared.
+template <gpu::CudnnLayout kLayout>
+class DenseCudnn {
+ public:
+  static constexpr bool kSameTokens = kLayout == gpu::CudnnLayout::kPaged;
+  DenseCudnn(const World& world, cudaStream_t) : world_(world), decode_(shape(world)) {}
+  static gpu::CudnnShape shape(const World& world) {
+    gpu::CudnnShape shape;
+    shape.layout = kLayout;
+    shape.batch = world.batch;
+    shape.query_heads = world.shape.query_heads;
+    shape.kv_heads = world.shape.kv_heads;
+    shape.head_dim = world.shape.head_dim;
+    shape.context = world.context;
+    shape.blocks = world.blocks;
+    shape.table_stride = world.seq_blocks;
+    return shape;
   }
-  void attend(int32_t, cudaStream_t) const {}
+  void attend(int32_t visit, cudaStream_t stream) const {
+    const gpu::Cache<Half> cache = world_.cache_of(world_.set_of(visit));
+    decode_.attend(cache.k, cache.v, world_.tables.data(), world_.contexts.data(),
+                   world_.q_of(visit), world_.out_of(visit), stream);
+  }
+
+ private:
+  const World& world_;
+  gpu::CudnnDecode decode_;
 };
-#endif
 
 class DenseFlashInfer {
  public:
+  static constexpr bool kSameTokens = true;
   DenseFlashInfer(const World& world, cudaStream_t stream) : world_(world), plan_(shape(world)) {
     std::vector<gpu::DenseRow> rows;
     for (int32_t i = 0; i < world.batch; i++) rows.push_back({i, 1, world.context, i});

@@ -125,6 +125,7 @@ struct World {
     std::iota(seats.begin(), seats.end(), 0);
     position = on_device(positions);
     seat = on_device(seats);
+    contexts = on_device(std::vector<int32_t>(batch, context));
 
     // No rotation: what is in place already stays what it is when a step is repeated.
     std::vector<float> turns(size_t(kChunk) * shape.head_dim);
@@ -246,7 +247,7 @@ struct World {
   DeviceBuffer<uint32_t> codes;
   DeviceBuffer<float> angles;                // [kChunk, head_dim]: all of angle 0
   DeviceBuffer<gpu::LayerEncoder> encoders;  // [sets, kPlanes]
-  DeviceBuffer<int32_t> tables, position, seat;
+  DeviceBuffer<int32_t> tables, position, seat, contexts;
   std::vector<int32_t> host_tables;  // [batch, seq_blocks]
 };
 
