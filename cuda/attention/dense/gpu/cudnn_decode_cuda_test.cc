@@ -107,8 +107,7 @@ TEST(paged_rows_are_ours) {
 TEST(contiguous_rows_of_a_head_are_a_cache_of_one_head) {
   check::need_gpu();
   // With one KV head, blocks in order are contiguous keys; every context is the shape's.
-  World world(true);
-  world.lengths.assign(kBatch, kStride * kBlockSize);
+  const World world(true);
   CudnnShape shape = shape_of(CudnnLayout::kContiguous);
   shape.kv_heads = 1;
   shape.query_heads = 7;
