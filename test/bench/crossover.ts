@@ -62,7 +62,8 @@ async function* run({ args, log }: BenchOptions): AsyncGenerator<BenchLine> {
 
 export const bench: Bench = {
   name: 'crossover',
-  summary: 'the context from which Spotlight beats dense attention on this GPU: the value for --attention-crossover',
+  summary:
+    'the context from which Spotlight beats dense attention on this GPU: the value for --attention-crossover',
   flags: ['--shape qwen2.5-7b,llama-3-8b,qwen3-8b   --batch 1,8,16   --contexts 1024,...,65536'],
   run,
 };
