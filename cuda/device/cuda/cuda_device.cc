@@ -10,6 +10,7 @@
 #include "attention/spotlight/rehash/rehash.h"
 #include "device/cuda/fill.h"
 #include "device/cuda/ops.h"
+#include "device/cuda/probe/devices.h"
 #include "device/cuda/step_shape.h"
 #include "error.h"
 #include "kv/arenas.h"
@@ -409,8 +410,10 @@ void CudaDevice<T>::run_logits(const TapeOp& op, const Tape& tape, bool captured
 
 template <typename T>
 bool CudaDevice<T>::finished() {
-  // A fault is finish's to throw.
-  return cudaEventQuery(done_[finished_ % kDepth].get()) != cudaErrorNotReady;
+  // A fault is finish's to throw. That a step still runs is no error, but would be the last one.
+  if (cudaEventQuery(done_[finished_ % kDepth].get()) != cudaErrorNotReady) return true;
+  cudaGetLastError();
+  return false;
 }
 
 template <typename T>
@@ -432,6 +435,26 @@ void CudaDevice<T>::inject_fault() {
   if (fault_after_ >= 0 && launched_ >= fault_after_) gpu::trap(stream_.get());
 }
 
+namespace {
+
+// Throws DEVICE_UNAVAILABLE with what is missing for the first GPU there is, or for any.
+void check_present() {
+  int count = 0;
+  const cudaError_t status = cudaGetDeviceCount(&count);
+  const CudaDevices found = cuda_devices();
+  std::string why;
+  if (status != cudaSuccess || count == 0) {
+    cudaGetLastError();
+    for (const std::string& missing : found.missing) why += (why.empty() ? "" : " ") + missing;
+    if (why.empty()) why = status != cudaSuccess ? cudaGetErrorString(status) : "there is no GPU";
+  } else if (!found.devices.empty()) {
+    why = found.devices[0].problem;
+  }
+  if (!why.empty()) throw Error(kDeviceUnavailable, "device \"cuda\": " + why);
+}
+
+}  // namespace
+
 template class CudaDevice<__nv_bfloat16>;
 template class CudaDevice<__half>;
 
@@ -440,8 +463,7 @@ template class CudaDevice<__half>;
 std::unique_ptr<Device> make_cuda_device(const DeviceOptions& options) {
   if (options.dtype != "bf16" && options.dtype != "fp16")
     throw Error(kInvalidArgument, "dtype: \"" + options.dtype + "\", must be \"bf16\" or \"fp16\"");
-  int count = 0;
-  CUDA_CHECK(cudaGetDeviceCount(&count));
+  check_present();
   const char* setting = std::getenv("SPOTLIGHT_CUDA_GRAPHS");
   const bool graphs = setting == nullptr || std::string(setting) != "0";
   if (options.dtype == "fp16") return std::make_unique<CudaDevice<__half>>(options, graphs);
