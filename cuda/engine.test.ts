@@ -214,6 +214,10 @@ describe('the native engine', () => {
       assert.deepEqual(await continued(0), first);
       await assert.rejects(engine.rehash(1, [99 as BlockId], [64]), code('INVALID_ARGUMENT', 'blocks[0]'));
       await assert.rejects(engine.rehash(1, full, [64]), code('INVALID_ARGUMENT', 'filled'));
+      await assert.rejects(engine.fill([99 as BlockId], 1), code('INVALID_ARGUMENT', 'blocks[0]'));
+      await assert.rejects(engine.fill(full, -1), code('INVALID_ARGUMENT', 'seed'));
+      await assert.rejects(engine.fill(full, 1), code('INVALID_ARGUMENT', 'fill'));
+      assert.deepEqual(await continued(1), onUse);
     });
   });
 
