@@ -100,7 +100,8 @@ DensePlan::DensePlan(const DenseShape& shape) : state_(std::make_unique<State>()
   State& state = *state_;
   state.shape = shape;
   state.multiprocessors = attribute(cudaDevAttrMultiProcessorCount);
-  state.hopper = attribute(cudaDevAttrComputeCapabilityMajor) == 9 && shape.head_dim != 96;
+  state.hopper = attribute(cudaDevAttrComputeCapabilityMajor) == 9 && shape.head_dim != 96 &&
+                 shape.hopper_prefill;
   const size_t most = most_pieces(shape, state.multiprocessors, shape.max_rows);
   state.values = DeviceBuffer<float>(most * shape.query_heads * shape.head_dim);
   state.lse = DeviceBuffer<float>(most * shape.query_heads);

@@ -188,8 +188,11 @@ const std::vector<DenseRow> kMixed = {
 template <typename T>
 void mixed(int32_t head_dim, int32_t kv_heads, int32_t group) {
   World<T> world(head_dim, kv_heads, group, 9, 1500, 560, head_dim + group);
-  DensePlan plan(world.shape);
-  world.attend_and_check(plan, kMixed);
+  for (const bool hopper : {true, false}) {
+    world.shape.hopper_prefill = hopper;
+    DensePlan plan(world.shape);
+    world.attend_and_check(plan, kMixed);
+  }
 }
 
 TEST(ragged_rows_of_every_head_dim) {

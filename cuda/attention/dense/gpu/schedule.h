@@ -22,6 +22,7 @@ struct DenseShape {
   int32_t max_rows = 0;                 // most rows of one step
   int32_t max_tokens = 0;               // most tokens of one step
   int32_t seats = 0, table_stride = 0;  // of the block tables [seats, table_stride]
+  bool hopper_prefill = true;           // false: prefill by FlashAttention 2 on Hopper, too
 };
 
 // Decode rows, padded to a bucket, and their pieces: piece i is row piece_row[i] against its keys
