@@ -12,12 +12,14 @@ namespace {
 constexpr int32_t kMostRows = 16;  // query heads of one selection: a tensor core tile
 constexpr int32_t kMostBits = 512;
 
-// What a piece costs besides its work, and the least work worth a piece of its own.
+// What a piece costs besides its work, the least work worth a piece of its own, and how many pieces
+// a multiprocessor runs at once: two share its bandwidth but hide each other's waits, at the price
+// of more to merge. Alone a piece is slower than its share by `alone` percent.
 struct PieceCost {
-  int32_t start, least;
+  int32_t start, least, beside, alone, merge;
 };
-constexpr PieceCost kScorePiece{16, 8};     // in blocks of codes
-constexpr PieceCost kAttendPiece{192, 64};  // in rows of K and V
+constexpr PieceCost kScorePiece{16, 8, 1, 0, 0};       // in blocks of codes
+constexpr PieceCost kAttendPiece{192, 64, 2, 30, 48};  // in rows of K and V
 
 int32_t blocks_of(const Query& query) {
   return query.mode == kQueryNone ? 0 : (query.context + kBlockSize - 1) / kBlockSize;
@@ -53,8 +55,11 @@ int64_t most_work(const Query* list, int32_t count, const Cost& cost, const Piec
   int64_t best = largest, best_time = LLONG_MAX;
   const auto weigh = [&](int64_t most) {
     const int64_t pieces = heads * count_pieces(list, count, cost, most);
-    const int64_t rounds = (pieces + multiprocessors - 1) / multiprocessors;
-    const int64_t time = rounds * (most + piece.start);
+    const int64_t at_once = int64_t{piece.beside} * multiprocessors;
+    const int64_t rounds = (pieces + at_once - 1) / at_once;
+    const int64_t time = pieces <= multiprocessors
+                             ? most + most * piece.alone / 100 + piece.start
+                             : rounds * (most * piece.beside + piece.start) + piece.merge;
     if (time < best_time) best_time = time, best = most;
   };
   for (const int32_t rounds : {1, 2, 3, 4}) {

@@ -95,7 +95,7 @@ __global__ void __launch_bounds__(RowTile<T, kDim>::kWarps * 32, 2)
     ptx::let_next_start();
     waited = true;
   };
-  if (!op.scored) wait();
+  if (!op.scored || shape.encoder == kNoEncoder) wait();  // nobody waited for q yet
 
   for (int32_t item = blockIdx.x; item < items; item += static_cast<int32_t>(gridDim.x)) {
     const Piece piece = find_attend_piece(op.queries, heads, item);
@@ -146,105 +146,106 @@ __global__ void __launch_bounds__(RowTile<T, kDim>::kWarps * 32, 2)
 
     RowState<T, kDim> state;
     state.reset();
-    int32_t listed = 0;
-    const auto attend_listed = [&] {
-      __syncthreads();
-      add_rows<T, kDim>(state, op.cache, q, rows, listed, stages, shared_heads > 8, scale);
-      __syncthreads();
-      listed = 0;
-    };
+    // Rows `done` of the `all` that the last blocks looked at have are listed. Usually a piece's
+    // rows all fit the list and are attended once; there is one place that does it, for the sake of
+    // the instruction cache.
     int32_t cost_before = window.cost, equal_before = window.equal;
-    for (int32_t base = window.first; base < window.last; base += kLooked) {
-      const int32_t end = min(base + kLooked, window.last);
-      const int32_t mine = base + static_cast<int32_t>(threadIdx.x) * kEach;
-      if (again) {
-        compare_again<Tile::kWarps>(
-            op.cache.codes[query.plane] + piece.head % selections * shape.words(),
-            op.cache.code_words, shape,
-            op.query_codes + static_cast<int64_t>(piece.unit) * shape.query_words(), table, kv_head,
-            base, end, choice.threshold, above_again, equal_again);
-        __syncthreads();
-      }
-      int32_t entry[kEach];
-      uint64_t kept[kEach];
-      uint4 ahead[kEach];
-      const bool compares = wanted > 0 && !again;
+    int32_t base = window.first, all = 0, done = 0, listed = 0;
+    do {
+      while (listed < kListed && (done < all || base < window.last)) {
+        if (done == all) {
+          const int32_t end = min(base + kLooked, window.last);
+          const int32_t mine = base + static_cast<int32_t>(threadIdx.x) * kEach;
+          if (again) {
+            compare_again<Tile::kWarps>(
+                op.cache.codes[query.plane] + piece.head % selections * shape.words(),
+                op.cache.code_words, shape,
+                op.query_codes + static_cast<int64_t>(piece.unit) * shape.query_words(), table,
+                kv_head, base, end, choice.threshold, above_again, equal_again);
+            __syncthreads();
+          }
+          int32_t entry[kEach];
+          uint64_t kept[kEach];
+          uint4 ahead[kEach];
+          const bool compares = wanted > 0 && !again;
 #pragma unroll
-      for (int32_t i = 0; i < kEach; i++) {
-        const bool here = mine + i < end;
-        entry[i] = here ? table[mine + i] : 0;
-        kept[i] = here && compares ? __ldcg(op.workspace.kept + linear + mine + i) : 0;
-        if (here && compares)
-          ahead[i] = __ldcg(reinterpret_cast<const uint4*>(op.workspace.scores +
-                                                           (linear + mine + i) * kBlockSize));
-      }
-      uint64_t above[kEach], equal[kEach];
-      int32_t equals = 0;
+          for (int32_t i = 0; i < kEach; i++) {
+            const bool here = mine + i < end;
+            entry[i] = here ? table[mine + i] : 0;
+            kept[i] = here && compares ? __ldcg(op.workspace.kept + linear + mine + i) : 0;
+            if (here && compares)
+              ahead[i] = __ldcg(reinterpret_cast<const uint4*>(op.workspace.scores +
+                                                               (linear + mine + i) * kBlockSize));
+          }
+          uint64_t above[kEach], equal[kEach];
+          int32_t equals = 0;
 #pragma unroll
-      for (int32_t i = 0; i < kEach; i++) {
-        above[i] = equal[i] = 0;
-        const int32_t block = mine + i;
-        if (block >= end) continue;
-        if (compares) {
-          const Compared compared =
-              compare_kept(kept[i], ahead[i], op.workspace.scores + (linear + block) * kBlockSize,
-                           choice.threshold);
-          above[i] = compared.above, equal[i] = compared.equal;
-        } else if (again) {
-          const uint64_t candidates = mask_of(block, query.sink, query.context - query.recent);
-          above[i] = above_again[block - base] & candidates;
-          equal[i] = equal_again[block - base] & candidates;
+          for (int32_t i = 0; i < kEach; i++) {
+            above[i] = equal[i] = 0;
+            const int32_t block = mine + i;
+            if (block >= end) continue;
+            if (compares) {
+              const Compared compared = compare_kept(
+                  kept[i], ahead[i], op.workspace.scores + (linear + block) * kBlockSize,
+                  choice.threshold);
+              above[i] = compared.above, equal[i] = compared.equal;
+            } else if (again) {
+              const uint64_t candidates = mask_of(block, query.sink, query.context - query.recent);
+              above[i] = above_again[block - base] & candidates;
+              equal[i] = equal_again[block - base] & candidates;
+            }
+            equals += __popcll(equal[i]);
+          }
+
+          int32_t sum;
+          int32_t equal_at = equal_before + sum_before<kThreads>(equals, scratch, &sum);
+          equal_before += sum;
+          uint64_t selected[kEach];
+          int32_t costs = 0;
+#pragma unroll
+          for (int32_t i = 0; i < kEach; i++) {
+            const int32_t block = mine + i;
+            int32_t skipped = min(max(choice.skip - equal_at, 0), __popcll(equal[i]));
+            equal_at += __popcll(equal[i]);
+            for (; skipped > 0; skipped--) equal[i] &= equal[i] - 1;
+            selected[i] = above[i] | equal[i] |
+                          mask_of(block, 0, dense ? query.context : query.sink) |
+                          mask_of(block, query.context - query.recent, query.context);
+            if (block < end) costs += __popcll(selected[i]) + 1;
+          }
+
+          int32_t cost_at = cost_before + sum_before<kThreads>(costs, scratch, &sum);
+          cost_before += sum;
+          int32_t count = 0, counts[kEach];
+#pragma unroll
+          for (int32_t i = 0; i < kEach; i++) {
+            const int32_t block = mine + i;
+            counts[i] = 0;
+            if (block >= end) continue;
+            const bool taken = cost_at >= from && cost_at < to;
+            cost_at += __popcll(selected[i]) + 1;
+            if (!taken) continue;
+            if (op.trace && !dense) op.trace[linear + block] = selected[i];
+            // The open block is read whole: it has no summary yet.
+            const bool open = block >= closed;
+            const uint64_t tokens = open ? mask_of(block, 0, query.context) : selected[i];
+            const int32_t left = tail && !open ? kBlockSize - __popcll(tokens) : 0;
+            counts[i] = __popcll(tokens) + (left > 0);
+            const auto unit = static_cast<uint32_t>(entry[i] * shape.kv_heads + kv_head);
+            read[block - base] = tokens;
+            what[block - base] = static_cast<uint32_t>(left) << kUnitBits | unit;
+            count += counts[i];
+          }
+
+          int32_t row_at = sum_before<kThreads>(count, scratch, &all);
+#pragma unroll
+          for (int32_t i = 0; i < kEach; i++) {
+            first_row[static_cast<int32_t>(threadIdx.x) * kEach + i] = counts[i] ? row_at : INT_MAX;
+            row_at += counts[i];
+          }
+          base = end;
+          done = 0;
         }
-        equals += __popcll(equal[i]);
-      }
-
-      int32_t all;
-      int32_t equal_at = equal_before + sum_before<kThreads>(equals, scratch, &all);
-      equal_before += all;
-      uint64_t selected[kEach];
-      int32_t costs = 0;
-#pragma unroll
-      for (int32_t i = 0; i < kEach; i++) {
-        const int32_t block = mine + i;
-        int32_t skipped = min(max(choice.skip - equal_at, 0), __popcll(equal[i]));
-        equal_at += __popcll(equal[i]);
-        for (; skipped > 0; skipped--) equal[i] &= equal[i] - 1;
-        selected[i] = above[i] | equal[i] | mask_of(block, 0, dense ? query.context : query.sink) |
-                      mask_of(block, query.context - query.recent, query.context);
-        if (block < end) costs += __popcll(selected[i]) + 1;
-      }
-
-      int32_t cost_at = cost_before + sum_before<kThreads>(costs, scratch, &all);
-      cost_before += all;
-      int32_t count = 0, counts[kEach];
-#pragma unroll
-      for (int32_t i = 0; i < kEach; i++) {
-        const int32_t block = mine + i;
-        counts[i] = 0;
-        if (block >= end) continue;
-        const bool taken = cost_at >= from && cost_at < to;
-        cost_at += __popcll(selected[i]) + 1;
-        if (!taken) continue;
-        if (op.trace && !dense) op.trace[linear + block] = selected[i];
-        // The open block is read whole: it has no summary yet.
-        const bool open = block >= closed;
-        const uint64_t tokens = open ? mask_of(block, 0, query.context) : selected[i];
-        const int32_t left = tail && !open ? kBlockSize - __popcll(tokens) : 0;
-        counts[i] = __popcll(tokens) + (left > 0);
-        const auto unit = static_cast<uint32_t>(entry[i] * shape.kv_heads + kv_head);
-        read[block - base] = tokens;
-        what[block - base] = static_cast<uint32_t>(left) << kUnitBits | unit;
-        count += counts[i];
-      }
-
-      int32_t row_at = sum_before<kThreads>(count, scratch, &all);
-#pragma unroll
-      for (int32_t i = 0; i < kEach; i++) {
-        first_row[static_cast<int32_t>(threadIdx.x) * kEach + i] = counts[i] ? row_at : INT_MAX;
-        row_at += counts[i];
-      }
-      // Usually all rows of the piece fit the list and are attended once, at the end.
-      for (int32_t done = 0; done < all;) {
         const int32_t taken = min(all - done, kListed - listed);
         for (int32_t i = 0; i < kEach; i++) {
           const int32_t at = static_cast<int32_t>(threadIdx.x) * kEach + i;
@@ -261,10 +262,12 @@ __global__ void __launch_bounds__(RowTile<T, kDim>::kWarps * 32, 2)
         }
         listed += taken;
         done += taken;
-        if (listed == kListed) attend_listed();
       }
-    }
-    attend_listed();
+      __syncthreads();
+      add_rows<T, kDim>(state, op.cache, q, rows, listed, stages, shared_heads > 8, scale);
+      __syncthreads();
+      listed = 0;
+    } while (done < all || base < window.last);
 
     T* out = op.out + query.token * op.out_stride + first_head;
     const int64_t stride = partial_floats(shared_heads, kDim);

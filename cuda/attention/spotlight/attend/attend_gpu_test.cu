@@ -196,6 +196,18 @@ TEST(the_workspace_is_left_as_it_was_found) {
   CHECK(same_bits(world.out.host, first));
 }
 
+TEST(without_an_artifact_every_query_is_dense) {
+  check::need_gpu();
+  RetrievalWorld<Bf16> world({2, 7, 128, kNoEncoder});
+  for (const int32_t context : {1, 64, 200, 3000}) {
+    const int32_t seat = world.add_sequence(context);
+    world.add_query(seat, context, kQueryDense, context);
+  }
+  world.build();
+  world.run();
+  world.check(world.expected(), "dense");
+}
+
 TEST(the_naive_kernels_do_the_same) {
   check::need_gpu();
   for (const EncoderKind encoder : {kLinearAsym, kMlp}) {
