@@ -12,8 +12,8 @@ inline constexpr int32_t kMlpTokens = 16;  // of one call of encode_mlp
 // Tokens that share a read of key weights.
 inline constexpr int32_t kKeyTokens = 32;
 
-__device__ inline int32_t warp_id() { return static_cast<int32_t>(threadIdx.x) / kWarp; }
-__device__ inline int32_t warps() { return static_cast<int32_t>(blockDim.x) / kWarp; }
+__device__ inline int32_t warp_id() { return static_cast<int32_t>(threadIdx.x / kWarp); }
+__device__ inline int32_t warps() { return static_cast<int32_t>(blockDim.x / kWarp); }
 
 // Gives the words of 8 tokens, of which the first is `first`, to store(token, word); lanes of the
 // first two groups call it.

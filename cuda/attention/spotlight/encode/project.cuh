@@ -22,9 +22,9 @@ inline constexpr int32_t kTile = 8;   // tokens of one product
 inline constexpr int32_t kRowPad = 16;
 inline constexpr int32_t kFloatRowPad = 16;
 
-__device__ inline int32_t lane_id() { return static_cast<int32_t>(threadIdx.x) % kWarp; }
-__device__ inline int32_t lane_group() { return lane_id() / 4; }
-__device__ inline int32_t lane_column() { return lane_id() % 4; }
+__device__ inline int32_t lane_id() { return static_cast<int32_t>(threadIdx.x % kWarp); }
+__device__ inline int32_t lane_group() { return static_cast<int32_t>(threadIdx.x % kWarp / 4); }
+__device__ inline int32_t lane_column() { return static_cast<int32_t>(threadIdx.x % 4); }
 
 // One head's weights.
 struct Matrix {
@@ -44,25 +44,39 @@ struct Weights {
   uint2 row[kSteps][4];
 };
 
-// kStreamed: nobody on this multiprocessor reads them again.
-template <bool kStreamed, int kSteps>
-__device__ __forceinline__ void load_weights(const Matrix& matrix, int32_t word, int32_t step,
-                                             Weights<kSteps>& weights) {
+// kColumns: matrix.columns where it is known, so that an address is an offset in its instruction;
+// such a call covers no step beyond the last.
+template <bool kStreamed, int kColumns, int kSteps>
+__device__ __forceinline__ void load_steps(const Matrix& matrix, int32_t word, int32_t step,
+                                           Weights<kSteps>& weights) {
+  constexpr bool kKnown = kColumns > 0;
+  const int32_t columns = kKnown ? kColumns : matrix.columns;
   const int32_t column = 32 * word + 4 * lane_group();
-  const __nv_bfloat16* from = matrix.data + column;
+  const int32_t left = column < columns ? matrix.rows / kStep - step : 0;
+  const __nv_bfloat16* from = matrix.data + (kStep * step + 4 * lane_column()) * columns + column;
 #pragma unroll
   for (int s = 0; s < kSteps; s++) {
 #pragma unroll
     for (int i = 0; i < 4; i++) {
-      const int32_t row = kStep * (step + s) + 4 * lane_column() + i;
       uint2 loaded = {0, 0};
-      if (row < matrix.rows && column < matrix.columns) {
-        const __nv_bfloat16* at = from + row * matrix.columns;
+      if (kKnown || s < left) {
+        const __nv_bfloat16* at = from + (kStep * s + i) * columns;
         loaded = kStreamed ? ptx::load_streamed(at) : __ldg(reinterpret_cast<const uint2*>(at));
       }
       weights.row[s][i] = loaded;
     }
   }
+}
+
+// The steps from `step` on, none beyond the last. kStreamed: nobody on this multiprocessor reads
+// them again.
+template <bool kStreamed, int kSteps>
+__device__ __forceinline__ void load_weights(const Matrix& matrix, int32_t word, int32_t step,
+                                             Weights<kSteps>& weights) {
+  if (matrix.columns == 128 && matrix.rows >= kStep * (step + kSteps))
+    load_steps<kStreamed, 128>(matrix, word, step, weights);
+  else
+    load_steps<kStreamed, 0>(matrix, word, step, weights);
 }
 
 // A lane's share of one step of one token tile, as bf16. What has more bits than bf16 comes as two

@@ -41,11 +41,11 @@ __device__ inline void let_next_start() {
 #endif
 }
 
-// Every thread of every block of the cluster arrives and waits. Writes to another block's shared
-// memory are seen there after the barrier.
+// Every thread of every block of the cluster arrives, then waits: all blocks run, and what was done
+// to a Mailbox before is seen. Orders nothing else.
 __device__ inline void cluster_arrive() {
 #if __CUDA_ARCH__ >= 900
-  asm volatile("barrier.cluster.arrive.release.aligned;" ::: "memory");
+  asm volatile("barrier.cluster.arrive.relaxed.aligned;" ::: "memory");
 #endif
 }
 __device__ inline void cluster_wait() {
@@ -54,14 +54,58 @@ __device__ inline void cluster_wait() {
 #endif
 }
 
-// Stores to where `to` lies in the shared memory of the cluster's block `rank`.
-__device__ inline void store_shared(float4* to, uint32_t rank, float4 value) {
+// Counts bytes that blocks of the cluster store into this block's shared memory. Waiting for them
+// orders nothing else: a barrier of the whole cluster would wait for every block's stores to device
+// memory, too. Where a cluster is one block, nothing is counted, and a barrier must follow the
+// stores.
+struct Mailbox {
+  uint64_t barrier;
+
+  // One thread, before cluster_arrive.
+  __device__ void open() {
+#if __CUDA_ARCH__ >= 900
+    const auto address = static_cast<uint32_t>(__cvta_generic_to_shared(&barrier));
+    asm volatile("mbarrier.init.shared::cta.b64 [%0], 1;" ::"r"(address) : "memory");
+    asm volatile("fence.mbarrier_init.release.cluster;" ::: "memory");
+#endif
+  }
+  // One thread, once, before or after bytes arrive.
+  __device__ void expect(uint32_t bytes) {
+#if __CUDA_ARCH__ >= 900
+    const auto address = static_cast<uint32_t>(__cvta_generic_to_shared(&barrier));
+    asm volatile("mbarrier.arrive.expect_tx.shared::cta.b64 _, [%0], %1;" ::"r"(address), "r"(bytes)
+                 : "memory");
+#endif
+  }
+  // Any thread: until all that is expected has arrived.
+  __device__ void wait() {
+#if __CUDA_ARCH__ >= 900
+    const auto address = static_cast<uint32_t>(__cvta_generic_to_shared(&barrier));
+    asm volatile(
+        "{\n"
+        ".reg .pred there;\n"
+        "again:\n"
+        "mbarrier.try_wait.parity.acquire.cluster.shared::cta.b64 there, [%0], 0;\n"
+        "@!there bra again;\n"
+        "}\n" ::"r"(address)
+        : "memory");
+#endif
+  }
+};
+
+// Stores to where `to` lies in the shared memory of the cluster's block `rank`, whose mailbox, at
+// the same place in every block, counts it.
+__device__ inline void send(float4* to, Mailbox* mailbox, uint32_t rank, float4 value) {
 #if __CUDA_ARCH__ >= 900
   uint32_t address = static_cast<uint32_t>(__cvta_generic_to_shared(to));
+  uint32_t counter = static_cast<uint32_t>(__cvta_generic_to_shared(&mailbox->barrier));
   asm volatile("mapa.shared::cluster.u32 %0, %0, %1;" : "+r"(address) : "r"(rank));
-  asm volatile("st.shared::cluster.v4.f32 [%0], {%1, %2, %3, %4};" ::"r"(address), "f"(value.x),
-               "f"(value.y), "f"(value.z), "f"(value.w)
-               : "memory");
+  asm volatile("mapa.shared::cluster.u32 %0, %0, %1;" : "+r"(counter) : "r"(rank));
+  asm volatile(
+      "st.async.shared::cluster.mbarrier::complete_tx::bytes.v4.f32 [%0], {%1, %2, %3, %4}, "
+      "[%5];" ::"r"(address),
+      "f"(value.x), "f"(value.y), "f"(value.z), "f"(value.w), "r"(counter)
+      : "memory");
 #else
   *to = value;
 #endif

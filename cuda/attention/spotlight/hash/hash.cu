@@ -21,6 +21,7 @@ struct alignas(16) Shared {
   LayerEncoder encoder[kPlanes];
   int32_t seat[kTokens], position[kTokens], block[kTokens];  // seat -1: padding
   int32_t query[kTokens], plane[kTokens];                    // plane -1: makes no code
+  ptx::Mailbox mailbox;                                      // of the sums
 };
 
 // The block's shared memory. Rows [0, 8) of the tile are the slot's queries, [8, 16) the keys.
@@ -61,6 +62,7 @@ struct Units {
 // Both matrices of a query head into the L2.
 __device__ inline void prefetch_mlp(const Shared& shared, int32_t dim, int32_t query_head) {
   constexpr int32_t kLine = 128;
+#pragma unroll 1
   for (int32_t p = 0; p < kPlanes; p++) {
     if (shared.encoder[p].kind != kMlp) continue;
     const MlpWeights& mlp = shared.encoder[p].mlp;
@@ -68,62 +70,64 @@ __device__ inline void prefetch_mlp(const Shared& shared, int32_t dim, int32_t q
                            head_matrix(mlp.w2, query_head, mlp.hidden, mlp.bits)};
     for (const Matrix& matrix : both) {
       const int32_t bytes = matrix.rows * matrix.columns * 2;
+#pragma unroll 1
       for (int32_t at = kLine * threadIdx.x; at < bytes; at += kLine * kThreads)
         ptx::prefetch_l2(reinterpret_cast<const char*>(matrix.data) + at);
     }
   }
 }
 
+// A thread's row of the tile and the first of its pieces: a division by a head's own would be on
+// the path that everything waits for.
+constexpr int32_t kLanes = kThreads / kTokens;
+static_assert(kLanes * 16 >= kMaxHeadDim);
+__device__ inline int32_t own_row() { return static_cast<int32_t>(threadIdx.x / kLanes); }
+__device__ inline int32_t own_piece() { return static_cast<int32_t>(threadIdx.x % kLanes); }
+
 template <typename T>
 __device__ inline void stage_heads(const HashOp<T>& op, const Shared& shared, int32_t first,
                                    int32_t query_head, T* tile) {
-  const int32_t dim = op.cache.head_dim, half = dim / 2, pieces = dim / 16;
-#pragma unroll 1
-  for (int32_t i = threadIdx.x; i < kTokens * pieces; i += kThreads) {
-    const int32_t row = i / pieces, piece = i % pieces;
-    if (shared.seat[row] < 0) continue;
-    const int64_t token = first + row;
-    T* head = op.q + token * op.q_stride + query_head * dim;
-    RopePiece<T> x = load_piece(head, half, piece);
-    rotate(x, load_angles(op.angles + token * dim, half, piece));
-    store_piece(tile + row * (dim + kRowPad), half, piece, x);
-    store_piece(head, half, piece, x);
-  }
+  const int32_t dim = op.cache.head_dim, half = dim / 2, row = own_row(), piece = own_piece();
+  if (8 * piece >= half || shared.seat[row] < 0) return;
+  const int64_t token = first + row;
+  T* head = op.q + token * op.q_stride + query_head * dim;
+  RopePiece<T> x = load_piece(head, half, piece);
+  rotate(x, load_angles(op.angles + token * dim, half, piece));
+  store_piece(tile + row * (dim + kRowPad), half, piece, x);
+  store_piece(head, half, piece, x);
 }
 
-// store: into the cache, too.
 template <typename T>
 __device__ inline void stage_keys(const HashOp<T>& op, const Shared& shared, int32_t first,
-                                  int32_t kv_head, bool store, T* tile) {
-  const int32_t dim = op.cache.head_dim, half = dim / 2, pieces = dim / 16;
-#pragma unroll 1
-  for (int32_t i = threadIdx.x; i < kTokens * pieces; i += kThreads) {
-    const int32_t row = i / pieces, piece = i % pieces;
-    if (shared.seat[row] < 0) continue;
-    const int64_t token = first + row;
-    RopePiece<T> x = load_piece(op.k + token * op.k_stride + kv_head * dim, half, piece);
-    rotate(x, load_angles(op.angles + token * dim, half, piece));
-    store_piece(tile + row * (dim + kRowPad), half, piece, x);
-    if (!store) continue;
-    const int64_t at = (int64_t{shared.block[row]} * op.cache.kv_heads + kv_head) * kBlockSize +
-                       shared.position[row] % kBlockSize;
-    store_piece(op.cache.k + at * dim, half, piece, x);
-  }
+                                  int32_t kv_head, T* tile) {
+  const int32_t dim = op.cache.head_dim, half = dim / 2, row = own_row(), piece = own_piece();
+  if (8 * piece >= half || shared.seat[row] < 0) return;
+  const int64_t token = first + row;
+  RopePiece<T> x = load_piece(op.k + token * op.k_stride + kv_head * dim, half, piece);
+  rotate(x, load_angles(op.angles + token * dim, half, piece));
+  store_piece(tile + row * (dim + kRowPad), half, piece, x);
 }
 
+// A thread's piece of the values, asked for with the keys' and stored with them.
 template <typename T>
-__device__ inline void store_values(const HashOp<T>& op, const Shared& shared, int32_t first,
-                                    int32_t kv_head) {
-  const int32_t dim = op.cache.head_dim, pieces = dim / 8;
-#pragma unroll 1
-  for (int32_t i = threadIdx.x; i < kTokens * pieces; i += kThreads) {
-    const int32_t row = i / pieces, piece = i % pieces;
-    if (shared.seat[row] < 0) continue;
-    const T* from = op.v + (first + row) * op.v_stride + kv_head * dim + 8 * piece;
-    const int64_t at = (int64_t{shared.block[row]} * op.cache.kv_heads + kv_head) * kBlockSize +
-                       shared.position[row] % kBlockSize;
-    store_eight(op.cache.v + at * dim + 8 * piece, load_eight(from));
-  }
+__device__ inline void load_value(const HashOp<T>& op, const Shared& shared, int32_t first,
+                                  int32_t kv_head, RopePiece<T>& value) {
+  const int32_t dim = op.cache.head_dim, half = dim / 2, row = own_row(), piece = own_piece();
+  if (8 * piece >= half || shared.seat[row] < 0) return;
+  value = load_piece(op.v + (first + row) * op.v_stride + kv_head * dim, half, piece);
+}
+
+// K and V into the cache, by the threads that staged them: nothing waits for it.
+template <typename T>
+__device__ inline void store_token(const HashOp<T>& op, const Shared& shared, int32_t kv_head,
+                                   const T* tile, const RopePiece<T>& value) {
+  const int32_t dim = op.cache.head_dim, half = dim / 2, row = own_row(), piece = own_piece();
+  if (8 * piece >= half || shared.seat[row] < 0) return;
+  const int64_t at = (int64_t{shared.block[row]} * op.cache.kv_heads + kv_head) * kBlockSize +
+                     shared.position[row] % kBlockSize;
+  store_piece(op.cache.v + at * dim, half, piece, value);
+  store_piece(op.cache.k + at * dim, half, piece,
+              load_piece(tile + row * (dim + kRowPad), half, piece));
 }
 
 // Summaries of the blocks that the tile's tokens close. keys: the tile's, behind a barrier.
@@ -146,15 +150,17 @@ __device__ inline void summarise_closed(const HashOp<T>& op, const Shared& share
 }
 
 template <typename T>
-__global__ __launch_bounds__(kThreads) void hash_kernel(const HashOp<T> op) {
+__global__ __launch_bounds__(kThreads) void hash_kernel(const HashOp<T> op, int32_t group) {
   const Cache<T>& cache = op.cache;
-  const int32_t dim = cache.head_dim, group = cache.query_heads / cache.kv_heads;
+  const int32_t dim = cache.head_dim;
   const int32_t blocks = gridDim.x, rank = blockIdx.x, kv_head = blockIdx.y;
   const int32_t first = blockIdx.z * kTokens, thread = threadIdx.x;
   const int32_t stride = dim + kRowPad;
   const Memory<T> memory = carve<T>(dim);
   Shared& shared = *memory.shared;
-  ptx::cluster_arrive();  // this block's shared memory may be written
+  if (thread == 0) shared.mailbox.open();
+  __syncwarp();
+  ptx::cluster_arrive();
 
   // Every load before the barrier is on its way at once; only what the weights' addresses need is
   // waited for before these are asked for.
@@ -192,47 +198,51 @@ __global__ __launch_bounds__(kThreads) void hash_kernel(const HashOp<T> op) {
   for (int p = 0; p < kPlanes; p++) by_mlp |= encoder[p].kind == kMlp && cache.codes[p] != nullptr;
   const int32_t bits = min(kMaxLinearBits, 32 * cache.code_words);  // room of a sum
 
+  Units units;
+  const auto matrix = [&](int32_t slot, int32_t unit) {
+    const LinearAsymWeights& linear = encoder[units.plane(unit)].linear;
+    return slot == group ? head_matrix(linear.key, kv_head, dim, linear.bits)
+                         : head_matrix(linear.query, kv_head * group + slot, dim, linear.bits);
+  };
+  Weights<kPrefetched> weights;
+  const auto ask = [&](int32_t slot) {
+#pragma unroll
+    for (int p = 0; p < kPlanes; p++) {
+      const bool wanted = slot == group ? cache.codes[p] != nullptr : asked[p];
+      const bool here = encoder[p].kind == kLinearAsym && wanted;
+      units.words[p] = here ? encoder[p].linear.bits / 32 : 0;
+    }
+    const int32_t unit = warp_id();
+    if (unit < units.count()) load_weights<true>(matrix(slot, unit), units.word(unit), 0, weights);
+  };
+  if (rank <= group) ask(rank);
+  ptx::let_next_start();
+  if (rank < group && by_mlp) prefetch_mlp(shared, dim, kv_head * group + rank);
+  if (thread < kTokens && shared.seat[thread] >= 0)
+    shared.block[thread] = op.tokens.tables[int64_t{shared.seat[thread]} * op.tokens.table_stride +
+                                            shared.position[thread] / kBlockSize];
+  __syncthreads();
+  ptx::wait_for_inputs();
+
 #pragma unroll 1
   for (int32_t slot = rank; slot <= group; slot += blocks) {
     const bool is_key = slot == group;
     const int32_t query_head = kv_head * group + slot;
-    Units units;
-#pragma unroll
-    for (int p = 0; p < kPlanes; p++)
-      if (encoder[p].kind == kLinearAsym && (is_key ? cache.codes[p] != nullptr : asked[p]))
-        units.words[p] = encoder[p].linear.bits / 32;
-    int32_t unit = warp_id();
-    const auto matrix = [&] {
-      const LinearAsymWeights& linear = encoder[units.plane(unit)].linear;
-      return is_key ? head_matrix(linear.key, kv_head, dim, linear.bits)
-                    : head_matrix(linear.query, query_head, dim, linear.bits);
-    };
-    Weights<kPrefetched> weights;
-    if (unit < units.count()) load_weights<true>(matrix(), units.word(unit), 0, weights);
-    if (slot == rank) {
-      ptx::let_next_start();
-      if (!is_key && by_mlp) prefetch_mlp(shared, dim, query_head);
-      if (thread < kTokens && shared.seat[thread] >= 0)
-        shared.block[thread] =
-            op.tokens.tables[int64_t{shared.seat[thread]} * op.tokens.table_stride +
-                             shared.position[thread] / kBlockSize];
-      __syncthreads();
-      ptx::wait_for_inputs();
-    }
+    if (slot != rank) ask(slot);
     if (!is_key) stage_heads(op, shared, first, query_head, memory.tile);
-    if (is_key || by_mlp)
-      stage_keys(op, shared, first, kv_head, is_key, memory.tile + kTokens * stride);
-    if (is_key) store_values(op, shared, first, kv_head);
+    RopePiece<T> value;
+    if (is_key) load_value(op, shared, first, kv_head, value);
+    if (is_key || by_mlp) stage_keys(op, shared, first, kv_head, memory.tile + kTokens * stride);
     __syncthreads();
-    if (slot == rank) ptx::cluster_wait();  // every block's shared memory may be written
+    if (slot == rank) ptx::cluster_wait();  // every block's mailbox is open
 
 #pragma unroll 1
-    for (; unit < units.count(); unit += kThreads / kWarp) {
+    for (int32_t unit = warp_id(); unit < units.count(); unit += kThreads / kWarp) {
       const int32_t plane = units.plane(unit), word = units.word(unit);
-      if (unit != warp_id()) load_weights<true>(matrix(), word, 0, weights);
+      if (unit != warp_id()) load_weights<true>(matrix(slot, unit), word, 0, weights);
       const Rows<1, T> rows(memory.tile + (is_key ? kTokens * stride : 0), stride);
       Sums z[1];
-      project_from<true>(matrix(), word, weights, rows.row, z);
+      project_from<true>(matrix(slot, unit), word, weights, rows.row, z);
       if (is_key) {
         store_words(z[0], 0, kTokens, [&](int32_t row, uint32_t code) {
           if (shared.seat[row] < 0) return;
@@ -248,9 +258,9 @@ __global__ __launch_bounds__(kThreads) void hash_kernel(const HashOp<T> op) {
         if (shared.plane[row] != plane) continue;
         float* to =
             memory.sums + (row / blocks * group + slot) * bits + 32 * word + 4 * lane_group();
-        ptx::store_shared(reinterpret_cast<float4*>(to), row % blocks,
-                          make_float4(softsign(z[0].at(t, 0)), softsign(z[0].at(t, 1)),
-                                      softsign(z[0].at(t, 2)), softsign(z[0].at(t, 3))));
+        ptx::send(reinterpret_cast<float4*>(to), &shared.mailbox, row % blocks,
+                  make_float4(softsign(z[0].at(t, 0)), softsign(z[0].at(t, 1)),
+                              softsign(z[0].at(t, 2)), softsign(z[0].at(t, 3))));
       }
     }
 
@@ -277,22 +287,28 @@ __global__ __launch_bounds__(kThreads) void hash_kernel(const HashOp<T> op) {
                    });
       }
     }
-    if (is_key) summarise_closed(op, shared, first, kv_head, memory.tile + kTokens * stride);
+    if (is_key) {
+      store_token(op, shared, kv_head, memory.tile + kTokens * stride, value);
+      summarise_closed(op, shared, first, kv_head, memory.tile + kTokens * stride);
+    }
     __syncthreads();
   }
-  if (rank > group) {
-    ptx::let_next_start();
-    ptx::wait_for_inputs();
-    ptx::cluster_wait();
-  }
-  ptx::cluster_arrive();
-  ptx::cluster_wait();  // every sum of this block's tokens has arrived
+  if (rank > group) ptx::cluster_wait();
 
+  // The tokens that this block owns.
+  if (thread == 0) {
+    uint32_t sums = 0;
+    for (int32_t row = rank; row < kTokens; row += blocks)
+      if (shared.plane[row] >= 0 && encoder[shared.plane[row]].kind == kLinearAsym)
+        sums += group * encoder[shared.plane[row]].linear.bits;
+    shared.mailbox.expect(sums * sizeof(float));
+  }
   for (int32_t i = warp_id(); i < kTokens / blocks; i += kThreads / kWarp) {
     const int32_t row = i * blocks + rank;
     if (shared.plane[row] < 0) continue;
     const LayerEncoder& own = encoder[shared.plane[row]];
     if (own.kind != kLinearAsym) continue;
+    shared.mailbox.wait();
     const float* sums = memory.sums + i * group * bits;
     quantise(
         own.linear.bits / 32,
@@ -355,7 +371,7 @@ void hash(cudaStream_t stream, const HashOp<T>& op, bool programmatic) {
     early.id = cudaLaunchAttributeProgrammaticStreamSerialization;
     early.val.programmaticStreamSerializationAllowed = 1;
   }
-  CUDA_CHECK(cudaLaunchKernelEx(&config, hash_kernel<T>, op));
+  CUDA_CHECK(cudaLaunchKernelEx(&config, hash_kernel<T>, op, group));
 }
 
 template void hash(cudaStream_t, const HashOp<__nv_bfloat16>&, bool);
