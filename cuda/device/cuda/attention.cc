@@ -104,6 +104,7 @@ template <typename T>
 void CudaAttention<T>::prepare(const StepInput& step, int32_t tokens, bool decode,
                                const int32_t* positions, const int32_t* seats, StepImage& image) {
   decode_ = decode;
+  if (retrieval_ != nullptr) memory_ = retrieval_->view();
   tokens_ = {positions, seats, tables_.data(), limits_.table_stride, tokens};
   const StepPlan plan =
       plan_step(context_, shape_, step.rows, step.row_count, sparse_backend_, decode ? tokens : 0);
@@ -141,7 +142,7 @@ void CudaAttention<T>::prepare_layer(size_t l, const std::vector<gpu::Query>& qu
   const auto list = image.take<gpu::Query>(queries.size());
   std::copy(queries.begin(), queries.end(), list.host);
   layer.queries = {list.device, count, nullptr, nullptr};
-  const gpu::RetrievalShape& shape = retrieval_->workspace().shape;
+  const gpu::RetrievalShape& shape = memory_.workspace.shape;
   for (int32_t first = 0; first < count;) {
     int32_t some = 0;
     int64_t blocks = 0;
@@ -177,7 +178,7 @@ template <typename T>
 void CudaAttention<T>::find_traces(const StepInput& step, const StepPlan& plan) {
   step_->traced.clear();
   if (retrieval_ == nullptr) return;
-  const gpu::RetrievalShape& shape = retrieval_->workspace().shape;
+  const gpu::RetrievalShape& shape = memory_.workspace.shape;
   const auto heads = static_cast<size_t>(shape.virtual_heads());
   step_->selections = shape.selections();
   size_t used = 0;
@@ -230,7 +231,6 @@ void CudaAttention<T>::layer(int32_t index, gpu::Rows<T> q, gpu::Rows<T> k, gpu:
                              gpu::Rows<T> out, cudaStream_t stream) {
   const Layer& layer = layers_[static_cast<size_t>(index)];
   const gpu::Cache<T> cache = pool_->layer<T>(index);
-  const gpu::QueryCodes codes = retrieval_ != nullptr ? retrieval_->codes() : gpu::QueryCodes{};
   if (decode_) {
     gpu::HashOp<T> op;
     op.cache = cache;
@@ -244,7 +244,7 @@ void CudaAttention<T>::layer(int32_t index, gpu::Rows<T> q, gpu::Rows<T> k, gpu:
     op.v_stride = v.stride;
     op.angles = angles_.data();
     op.encoders = encoders(index);
-    op.codes = codes;
+    op.codes = memory_.codes;
     gpu::hash(stream, op, true);
   } else {
     gpu::AppendOp<T> append;
@@ -267,7 +267,7 @@ void CudaAttention<T>::layer(int32_t index, gpu::Rows<T> q, gpu::Rows<T> k, gpu:
     query.tokens = tokens_;
     query.queries = layer.queries;
     query.encoders = sparse_backend_ ? encoders(index) : nullptr;
-    query.codes = codes;
+    query.codes = memory_.codes;
     gpu::encode_queries(stream, query);
   }
   if (layer.dense >= 0)
@@ -280,7 +280,8 @@ template <typename T>
 void CudaAttention<T>::attend(int32_t layer, const Slice& slice, gpu::Rows<T> q, gpu::Rows<T> out,
                               cudaStream_t stream) {
   const gpu::Cache<T> cache = pool_->layer<T>(layer);
-  const gpu::QueryCodes codes = retrieval_->codes();
+  const gpu::QueryCodes& codes = memory_.codes;
+  float* carried = memory_.carried + layer * memory_.carried_stride;
   const uint32_t* words = codes.words + int64_t{slice.first} * config_.kv_heads * codes.stride;
   gpu::ScoreOp score;
   std::copy(std::begin(cache.codes), std::end(cache.codes), score.codes);
@@ -289,8 +290,8 @@ void CudaAttention<T>::attend(int32_t layer, const Slice& slice, gpu::Rows<T> q,
   score.table_stride = limits_.table_stride;
   score.queries = slice.queries;
   score.query_codes = words;
-  score.carried = retrieval_->carried(layer);
-  score.workspace = retrieval_->workspace();
+  score.carried = carried;
+  score.workspace = memory_.workspace;
   gpu::score(stream, score);
   gpu::AttendOp<T> attend;
   attend.cache = cache;
@@ -302,8 +303,8 @@ void CudaAttention<T>::attend(int32_t layer, const Slice& slice, gpu::Rows<T> q,
   attend.q_stride = q.stride;
   attend.out_stride = out.stride;
   attend.query_codes = words;
-  attend.carried = retrieval_->carried(layer);
-  attend.workspace = retrieval_->workspace();
+  attend.carried = carried;
+  attend.workspace = memory_.workspace;
   const bool traced = std::any_of(step_->traced.begin(), step_->traced.end(),
                                   [&](const Traced& t) { return t.slice == &slice; });
   if (traced) attend.trace = trace_.data();

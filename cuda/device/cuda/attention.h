@@ -58,6 +58,8 @@ class CudaAttention {
   // Whether launches depend on the number of tokens and on pattern() alone.
   bool capturable() const { return capturable_; }
   const std::string& pattern() const { return pattern_; }
+  // Of the retrieval memory: a graph serves one.
+  uint32_t generation() const { return memory_.generation; }
 
   // On the stream: once a step, then each layer in order. Rows of q are turned in place.
   void begin(cudaStream_t stream);
@@ -118,6 +120,7 @@ class CudaAttention {
   // Of the step in hand.
   bool decode_ = false, capturable_ = false;
   Step* step_ = nullptr;
+  RetrievalMemory::View memory_;
   std::string pattern_;
   gpu::Tokens tokens_;
   std::vector<Layer> layers_;

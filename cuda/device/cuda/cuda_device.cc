@@ -298,9 +298,9 @@ void CudaDevice<T>::update_tables(const StepInput& step) {
 
 template <typename T>
 void CudaDevice<T>::run_graph(const Tape& tape) {
-  if (attention_->retrieval() != nullptr && generation_ != attention_->retrieval()->generation()) {
+  if (generation_ != attention_->generation()) {
     graphs_.clear();
-    generation_ = attention_->retrieval()->generation();
+    generation_ = attention_->generation();
   }
   const Key key{count_, selected_ > 0, logits_->cuts(), attention_->pattern()};
   const auto known = std::find_if(graphs_.begin(), graphs_.end(),

@@ -12,6 +12,11 @@ void zero(const DeviceBuffer<T>& buffer) {
   CUDA_CHECK(cudaMemset(buffer.data(), 0, buffer.bytes()));
 }
 
+// Words of one query's codes of one KV head.
+int32_t stride_of(const gpu::RetrievalShape& shape) {
+  return shape.selections() * shape.query_words();
+}
+
 std::string describe(gpu::EncoderKind kind, int32_t bits) {
   return std::string(kind == gpu::kMlp ? "mlp" : "linear-asym") + " codes of " +
          std::to_string(bits) + " bits";
@@ -37,12 +42,24 @@ void RetrievalMemory::make(gpu::EncoderKind kind, int32_t bits) {
   DeviceBuffer<std::byte> memory(gpu::workspace_bytes(shape));
   workspace_ = gpu::make_workspace(shape, memory.data());
   memory_ = std::move(memory);
-  codes_ = DeviceBuffer<uint32_t>(static_cast<size_t>(most_codes_) * shape.kv_heads * stride());
+  codes_ =
+      DeviceBuffer<uint32_t>(static_cast<size_t>(most_codes_) * shape.kv_heads * stride_of(shape));
   carried_ = DeviceBuffer<float>(static_cast<size_t>(layers_) * seats_ * shape.virtual_heads());
   zero(memory_);
   zero(codes_);
   zero(carried_);
   CUDA_CHECK(cudaDeviceSynchronize());
+}
+
+RetrievalMemory::View RetrievalMemory::view() const {
+  const std::lock_guard<std::mutex> lock(mutex_);
+  View view;
+  view.workspace = workspace_;
+  view.codes = {codes_.data(), stride_of(workspace_.shape)};
+  view.carried = carried_.data();
+  view.carried_stride = int64_t{seats_} * workspace_.shape.virtual_heads();
+  view.generation = generation_;
+  return view;
 }
 
 void RetrievalMemory::enter(gpu::EncoderKind kind, int32_t bits) {

@@ -25,23 +25,23 @@ class RetrievalMemory {
   void enter(gpu::EncoderKind kind, int32_t bits);
   void leave();
 
-  // The rest is for the engine thread, while an artifact lives.
-  const gpu::Workspace& workspace() const { return workspace_; }
-  gpu::QueryCodes codes() const { return {codes_.data(), stride()}; }
-  int32_t stride() const { return workspace_.shape.selections() * workspace_.shape.query_words(); }
-  // [seats, virtual_heads] of a layer.
-  float* carried(int32_t layer) const {
-    return carried_.data() + static_cast<size_t>(layer) * seats_ * workspace_.shape.virtual_heads();
-  }
-  // Changes when the addresses do: graphs captured before are void.
-  uint32_t generation() const { return generation_; }
+  // What launches are given. Addresses stay while an artifact lives; without one they may change
+  // at any time, and no launch follows them then.
+  struct View {
+    gpu::Workspace workspace;
+    gpu::QueryCodes codes;
+    float* carried = nullptr;    // [layers, seats, virtual_heads]
+    int64_t carried_stride = 0;  // of a layer
+    uint32_t generation = 0;     // changes with the addresses: graphs captured before are void
+  };
+  View view() const;
 
  private:
   void make(gpu::EncoderKind kind, int32_t bits);
 
   gpu::RetrievalShape base_;
   int32_t most_codes_, layers_, seats_;
-  std::mutex mutex_;
+  mutable std::mutex mutex_;
   int32_t alive_ = 0;
   uint32_t generation_ = 0;
   gpu::Workspace workspace_;
