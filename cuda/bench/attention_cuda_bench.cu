@@ -93,15 +93,10 @@ class Case {
   }
 
   void spotlight() {
-    {
-      const Spotlight method(*world_, policy_, facts_, 1);
-      for (const bool tail : {false, true}) {
-        const auto all = [&](int32_t visit, cudaStream_t stream) {
-          method.all(visit, tail, stream);
-        };
-        say(tail ? "spotlight, tail" : "spotlight", time(all), "us", baseline_);
-      }
-    }
+    for (const bool tail : {false, true})
+      whole(tail ? "spotlight, tail" : "spotlight", tail, Guess::kLast);
+    whole("spotlight, no guess", false, Guess::kNone);
+    whole("spotlight, exact guess", false, Guess::kExact);
     stages();
     if (!options_.errors) return;
     error_of({*world_, policy_, facts_, 1}, policy_, "spotlight", false);
@@ -109,6 +104,12 @@ class Case {
     LayerPolicy most = policy_;
     most.fraction = static_cast<float>(world_->context - 1) / static_cast<float>(world_->context);
     error_of({*world_, most, facts_, 1}, most, "nearly all tokens", false);
+  }
+
+  void whole(const char* metric, bool tail, Guess guess) {
+    const Spotlight method(*world_, policy_, facts_, 1, guess);
+    const auto all = [&](int32_t visit, cudaStream_t stream) { method.all(visit, tail, stream); };
+    say(metric, time(all), "us", baseline_);
   }
 
   // Each stage by itself, on what the stages before left for every visit.
