@@ -3,7 +3,8 @@
 // Prints one JSON object a line. Every figure is cold: launches walk over so many layers that what
 // Spotlight reads between two visits of one exceeds four times the L2.
 // usage: attention_cuda_bench [--shape NAMES] [--batch LIST] [--contexts LIST] [--fraction F]
-//        [--repetitions N] [--no-errors]
+//        [--repetitions N] [--no-errors] [--noise]
+// --noise: keys without structure, so that what is selected lies scattered.
 #include <sstream>
 
 #include "bench/attention_methods.cuh"
@@ -22,7 +23,7 @@ struct Options {
   std::vector<int32_t> contexts = {8192, 32768, 131072, 524288, 1048576, 2097152};
   float fraction = 0.02f;
   int32_t repetitions = 9;
-  bool errors = true;
+  bool errors = true, structured = true;
 };
 
 // What one decode step of one layer must read, in bytes.
@@ -61,7 +62,7 @@ class Case {
     if (sets < wanted)
       note_ = "only " + std::to_string(sets) + " layers fit, " +
               std::to_string(static_cast<int32_t>(wanted)) + " would exceed 4x the L2";
-    world_.emplace(shape, batch, context, sets);
+    world_.emplace(shape, batch, context, sets, options.structured);
   }
 
   void run() {
@@ -216,6 +217,10 @@ Options parse(int count, char** words) {
     const std::string flag = words[i];
     if (flag == "--no-errors") {
       options.errors = false;
+      continue;
+    }
+    if (flag == "--noise") {
+      options.structured = false;
       continue;
     }
     if (i + 1 == count) throw Error(kInvalidArgument, flag + ": needs a value");

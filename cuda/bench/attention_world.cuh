@@ -47,7 +47,7 @@ __device__ inline float topic_value(int32_t head, int32_t topic, int32_t d) {
 
 // K and V of tokens [first, first + count) of one sequence, [count, kv_heads, head_dim].
 __global__ void make_tokens(HeadShape shape, int32_t first, int32_t count, uint64_t seed,
-                            __nv_bfloat16* k, __nv_bfloat16* v) {
+                            float structure, __nv_bfloat16* k, __nv_bfloat16* v) {
   const int32_t dim = shape.head_dim, width = shape.kv_heads * dim;
   for (int64_t i = blockIdx.x * int64_t{blockDim.x} + threadIdx.x; i < int64_t{count} * width;
        i += int64_t{gridDim.x} * blockDim.x) {
@@ -57,7 +57,7 @@ __global__ void make_tokens(HeadShape shape, int32_t first, int32_t count, uint6
     const auto topic = static_cast<int32_t>(
         mix(seed + 31 * (token / kTopicTokens) + (static_cast<uint64_t>(head) << 40)) % kTopics);
     const uint64_t key = mix(seed ^ (token * width + static_cast<uint64_t>(i % width)));
-    k[i] = __float2bfloat16(topic_value(head, topic, d) + 0.7f * normal(key));
+    k[i] = __float2bfloat16(structure * topic_value(head, topic, d) + 0.7f * normal(key));
     v[i] = __float2bfloat16(normal(key ^ 0x5eed5eedull));
   }
 }
@@ -90,7 +90,7 @@ using Half = __nv_bfloat16;
 // visits every layer, several times where there are few, each time with other queries: a query like
 // the last one, but not the same, is what a decode step brings.
 struct World {
-  World(const HeadShape& shape, int32_t batch, int32_t context, int32_t sets)
+  World(const HeadShape& shape, int32_t batch, int32_t context, int32_t sets, bool structured)
       : shape(shape),
         batch(batch),
         context(context),
@@ -162,7 +162,7 @@ struct World {
     detail::fill_normal<<<256, 256>>>(new_k.data(), static_cast<int64_t>(new_k.size()), 1.f, 1);
     detail::fill_normal<<<256, 256>>>(new_v.data(), static_cast<int64_t>(new_v.size()), 1.f, 2);
     CUDA_CHECK_LAUNCH("fill");
-    store_tokens();
+    store_tokens(structured ? 1.f : 0.f);
   }
 
   gpu::Cache<Half> cache_of(int32_t set) const {
@@ -208,7 +208,7 @@ struct World {
   }
 
   // Appends every token of every sequence in every set, a chunk at a time.
-  void store_tokens() {
+  void store_tokens(float structure) {
     DeviceBuffer<Half> chunk_k(kChunk * kv_width()), chunk_v(kChunk * kv_width());
     std::vector<int32_t> counting(size_t(context) + kChunk);
     std::iota(counting.begin(), counting.end(), 0);
@@ -229,7 +229,7 @@ struct World {
           op.k_stride = op.v_stride = static_cast<int64_t>(kv_width());
           op.angles = angles.data();
           op.encoders = encoders_of(set);
-          detail::make_tokens<<<2048, 256>>>(shape, first, op.tokens.count, seed, chunk_k.data(),
+          detail::make_tokens<<<2048, 256>>>(shape, first, op.tokens.count, seed, structure, chunk_k.data(),
                                              chunk_v.data());
           CUDA_CHECK_LAUNCH("make_tokens");
           gpu::append(nullptr, op);
