@@ -16,6 +16,7 @@ namespace spotlight::gpu {
 size_t draw_workspace_bytes(int32_t max_rows, int32_t vocab);
 
 // T: __nv_bfloat16, __half or float.
+//   vocab: at most 2^19
 //   logits: row i at logits + i * stride (elements), [rows, vocab]; not changed
 //   rows: [count] on the device; edits: on the device, what the rows' ranges index
 //   last_draw[seat], draws[i]: the drawn token, -1 when the row holds nothing finite or a NaN;
