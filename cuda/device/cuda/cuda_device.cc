@@ -10,7 +10,6 @@
 #include "attention/spotlight/rehash/rehash.h"
 #include "device/cuda/fill.h"
 #include "device/cuda/ops.h"
-#include "device/cuda/probe/devices.h"
 #include "device/cuda/step_shape.h"
 #include "error.h"
 #include "kv/arenas.h"
@@ -18,7 +17,6 @@
 namespace spotlight {
 namespace {
 
-constexpr size_t kMaxGraphs = 64;
 constexpr int32_t kListed = 4096;  // blocks of one launch of rehash
 // Rows behind the arena that a product of padded rows may read (and throw away).
 constexpr int64_t kSlackRows = 64;
@@ -236,7 +234,10 @@ void CudaDevice<T>::launch(const Program& program, const StepInput& step) {
   const bool captured =
       with_graphs_ && decode && attention_->capturable() && selection != Selection::kSome;
   if (captured) {
-    run_graph(ops);
+    if (generation_ != attention_->generation()) graphs_.clear();
+    generation_ = attention_->generation();
+    graphs_.run({count_, selected_ > 0, logits_->cuts(), attention_->pattern()}, stream_.get(),
+                [&] { run(ops, true); });
   } else {
     run(ops, false);
   }
@@ -294,43 +295,6 @@ void CudaDevice<T>::update_tables(const StepInput& step) {
   if (update.runs > 0)
     gpu::update_tables(image.runs.data(), update.runs, image.entries.data(), update.longest,
                        attention_->tables(), tables_.stride(), stream_.get());
-}
-
-template <typename T>
-void CudaDevice<T>::run_graph(const Tape& tape) {
-  if (generation_ != attention_->generation()) {
-    graphs_.clear();
-    generation_ = attention_->generation();
-  }
-  const Key key{count_, selected_ > 0, logits_->cuts(), attention_->pattern()};
-  const auto known = std::find_if(graphs_.begin(), graphs_.end(),
-                                  [&](const Graph& graph) { return graph.key == key; });
-  if (known == graphs_.end()) {
-    graphs_.emplace_front();
-    graphs_.front().key = key;
-    if (graphs_.size() > kMaxGraphs) graphs_.pop_back();
-    run(tape, true);
-    return;
-  }
-  graphs_.splice(graphs_.begin(), graphs_, known);
-  Graph& graph = graphs_.front();
-  if (graph.run == nullptr) {
-    // Thread-local: loading an artifact may allocate meanwhile, on another thread.
-    CUDA_CHECK(cudaStreamBeginCapture(stream_.get(), cudaStreamCaptureModeThreadLocal));
-    cudaGraph_t recorded = nullptr;
-    try {
-      run(tape, true);
-    } catch (...) {
-      cudaStreamEndCapture(stream_.get(), &recorded);
-      if (recorded != nullptr) cudaGraphDestroy(recorded);
-      throw;
-    }
-    CUDA_CHECK(cudaStreamEndCapture(stream_.get(), &recorded));
-    const cudaError_t status = cudaGraphInstantiate(&graph.run, recorded, 0);
-    cudaGraphDestroy(recorded);
-    CUDA_CHECK(status);
-  }
-  CUDA_CHECK(cudaGraphLaunch(graph.run, stream_.get()));
 }
 
 template <typename T>
@@ -425,49 +389,11 @@ void CudaDevice<T>::finish() {
 }
 
 template <typename T>
-size_t CudaDevice<T>::graphs() const {
-  return static_cast<size_t>(std::count_if(
-      graphs_.begin(), graphs_.end(), [](const Graph& graph) { return graph.run != nullptr; }));
-}
-
-template <typename T>
 void CudaDevice<T>::inject_fault() {
   if (fault_after_ >= 0 && launched_ >= fault_after_) gpu::trap(stream_.get());
 }
 
-namespace {
-
-// Throws DEVICE_UNAVAILABLE with what is missing for the first GPU there is, or for any.
-void check_present() {
-  int count = 0;
-  const cudaError_t status = cudaGetDeviceCount(&count);
-  const CudaDevices found = cuda_devices();
-  std::string why;
-  if (status != cudaSuccess || count == 0) {
-    cudaGetLastError();
-    for (const std::string& missing : found.missing) why += (why.empty() ? "" : " ") + missing;
-    if (why.empty()) why = status != cudaSuccess ? cudaGetErrorString(status) : "there is no GPU";
-  } else if (!found.devices.empty()) {
-    why = found.devices[0].problem;
-  }
-  if (!why.empty()) throw Error(kDeviceUnavailable, "device \"cuda\": " + why);
-}
-
-}  // namespace
-
 template class CudaDevice<__nv_bfloat16>;
 template class CudaDevice<__half>;
-
-// SPOTLIGHT_CUDA_GRAPHS=0 launches decode steps op by op. SPOTLIGHT_CUDA_FAULT_AFTER=N is for tests
-// of a worker's end: a kernel traps once N steps were launched.
-std::unique_ptr<Device> make_cuda_device(const DeviceOptions& options) {
-  if (options.dtype != "bf16" && options.dtype != "fp16")
-    throw Error(kInvalidArgument, "dtype: \"" + options.dtype + "\", must be \"bf16\" or \"fp16\"");
-  check_present();
-  const char* setting = std::getenv("SPOTLIGHT_CUDA_GRAPHS");
-  const bool graphs = setting == nullptr || std::string(setting) != "0";
-  if (options.dtype == "fp16") return std::make_unique<CudaDevice<__half>>(options, graphs);
-  return std::make_unique<CudaDevice<__nv_bfloat16>>(options, graphs);
-}
 
 }  // namespace spotlight

@@ -7,16 +7,15 @@
 #include <cuda_runtime_api.h>
 
 #include <cstdint>
-#include <list>
 #include <memory>
 #include <string>
-#include <tuple>
 
 #include "device/cuda/attention.h"
 #include "device/cuda/block_tables.h"
 #include "device/cuda/cache_pool.h"
 #include "device/cuda/logits.h"
 #include "device/cuda/matmul.h"
+#include "device/cuda/step_graphs.h"
 #include "device/cuda/step_image.h"
 #include "device/cuda/stream.h"
 #include "device/cuda/tape.h"
@@ -50,24 +49,13 @@ class CudaDevice final : public Device {
   void fill(const int32_t* blocks, int32_t count, uint64_t seed) override;
 
   // Graphs captured so far. For tests.
-  size_t graphs() const;
+  size_t graphs() const { return graphs_.size(); }
 
  private:
   static constexpr int32_t kDepth = 2;
-  // A step's kind: what launches depend on besides device memory.
-  using Key = std::tuple<int32_t, bool, bool, std::string>;  // tokens, logits, cuts, pattern
-  struct Graph {
-    Key key;
-    cudaGraphExec_t run = nullptr;  // null: the kind has come once
-    ~Graph() {
-      if (run != nullptr) cudaGraphExecDestroy(run);
-    }
-  };
-
   const Tape& tape(const Program& program, Selection selection);
   void describe(const StepInput& step, bool decode);
   void update_tables(const StepInput& step);
-  void run_graph(const Tape& tape);
   void run(const Tape& tape, bool captured);
   void run_logits(const TapeOp& op, const Tape& tape, bool captured);
   gpu::Rows<T> rows(const Tape& tape, int32_t value) const;
@@ -103,7 +91,7 @@ class CudaDevice final : public Device {
 
   const Program* program_ = nullptr;  // of the tapes
   std::unique_ptr<Tape> tapes_[3];
-  std::list<Graph> graphs_;  // most recently used first
+  StepGraphs graphs_;
   uint32_t generation_ = 0;  // of the retrieval memory the graphs know
 
   // Of the step in hand.
