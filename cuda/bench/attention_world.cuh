@@ -229,8 +229,8 @@ struct World {
           op.k_stride = op.v_stride = static_cast<int64_t>(kv_width());
           op.angles = angles.data();
           op.encoders = encoders_of(set);
-          detail::make_tokens<<<2048, 256>>>(shape, first, op.tokens.count, seed, structure, chunk_k.data(),
-                                             chunk_v.data());
+          detail::make_tokens<<<2048, 256>>>(shape, first, op.tokens.count, seed, structure,
+                                             chunk_k.data(), chunk_v.data());
           CUDA_CHECK_LAUNCH("make_tokens");
           gpu::append(nullptr, op);
         }
