@@ -9,6 +9,7 @@ namespace {
 struct SomeLayers final : Encoder {
   bool has_layer(int32_t layer) const override { return layer != 3; }
   int32_t plane_words() const override { return 4; }
+  int32_t selections() const override { return 1; }
 };
 
 AttentionSettings settings() {

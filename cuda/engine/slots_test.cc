@@ -8,6 +8,7 @@ namespace {
 struct NoCodes final : Encoder {
   bool has_layer(int32_t) const override { return true; }
   int32_t plane_words() const override { return 4; }
+  int32_t selections() const override { return 1; }
 };
 
 // Records what it is asked to rehash; nothing else of a device is used by slots.
@@ -20,8 +21,16 @@ struct Recording final : Device {
   int32_t threads() const override { return 1; }
   Weight load(const std::vector<const WeightView*>&) override { return {}; }
   bool stackable(const std::vector<const WeightView*>&) const override { return true; }
-  void run(const Program&, const StepInput&) override {}
+  int32_t open_pool(int32_t count) override { return count; }
+  int32_t depth() const override { return 1; }
+  void launch(const Program&, const StepInput&) override {}
+  bool finished() override { return true; }
+  void finish() override {}
+  std::unique_ptr<Encoder> make_encoder(const Artifact&) const override {
+    return std::make_unique<NoCodes>();
+  }
   void idle() override {}
+  void fill(const int32_t*, int32_t, uint64_t) override {}
   void copy_block(int32_t, int32_t) override {}
   void set_encoder(int32_t plane, const Encoder* encoder) override { encoders[plane] = encoder; }
   void rehash(int32_t, const int32_t* ids, const int32_t* counts, int32_t count) override {
