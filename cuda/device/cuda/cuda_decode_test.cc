@@ -261,6 +261,9 @@ TEST(a_copied_block_serves_as_its_source) {
 TEST(rows_of_many_generated_tokens_give_what_their_decode_gave) {
   check::need_gpu();
   World world(small("llama"), true);
+  // Nearly all is selected: products of other sizes round otherwise, and which of two like tokens a
+  // rounded query selects must not matter.
+  for (LayerPolicy& policy : world.policies) policy.fraction = 0.9f;
   auto a = world.prompt(1, {3, 8, 9, 10}, 150, 1);
   auto b = world.prompt(2, {13, 18, 19, 20}, 150, 1);
   std::vector<int32_t> tokens = random_tokens(40, world.config.vocab, 8);
@@ -273,7 +276,6 @@ TEST(rows_of_many_generated_tokens_give_what_their_decode_gave) {
     want[static_cast<size_t>(one[0].logprobs.top_tokens[i])] = one[0].logprobs.top_logprobs[i];
     got[static_cast<size_t>(many[0].logprobs.top_tokens[i])] = many[0].logprobs.top_logprobs[i];
   }
-  // Products of other sizes round otherwise, and a rounded query may select another token.
   CHECK_CLOSE(got, std::vector<float>(want.begin(), want.end()), 1.0, 0.02);
 }
 

@@ -106,10 +106,9 @@ int32_t CudaDevice<T>::open_pool(int32_t blocks) {
   limits.tokens = most_tokens_;
   limits.seats = tables_.seats();
   limits.table_stride = tables_.stride();
-  limits.blocks =
-      blocks > 0 ? blocks
-                 : static_cast<int32_t>(std::min<size_t>(
-                       static_cast<size_t>(free_device_bytes() * kPoolShare) / one, INT32_MAX));
+  const auto fit = static_cast<int32_t>(std::min<size_t>(
+      static_cast<size_t>(static_cast<double>(free_device_bytes()) * kPoolShare) / one, INT32_MAX));
+  limits.blocks = blocks > 0 ? std::min(blocks, fit) : fit;
   limits.multiprocessors = multiprocessors_;
   limits.capability = capability_;
   attention_ = std::make_unique<CudaAttention<T>>(options_, limits);
