@@ -293,10 +293,10 @@ __global__ void __launch_bounds__(RowTile<T, kDim>::kWarps * 32, 2)
       if (wanted > 0) {
         for (int32_t i = threadIdx.x; i < counters; i += kThreads) at_least[i] = 0;
         if (threadIdx.x == 0 && op.carried) {
-          const QuerySpread spread = op.workspace.spread[piece.unit];
-          const float signed_score = static_cast<float>(2 * choice.threshold - spread.sum);
+          const QuerySpread* spread = op.workspace.spread + piece.unit;
+          const auto signed_score = static_cast<float>(2 * choice.threshold - __ldcg(&spread->sum));
           // Never 0, which says that there is no guess.
-          const float carried = signed_score / fmaxf(spread.norm, 1.0f);
+          const float carried = signed_score / fmaxf(__ldcg(&spread->norm), 1.0f);
           op.carried[static_cast<int64_t>(query.seat) * heads + piece.head] =
               carried == 0.0f ? 1e-6f : carried;
         }

@@ -163,13 +163,14 @@ __device__ inline void add_rows(RowState<T, kDim>& state, const Cache<T>& cache,
                          stages + turn % Tile::kStages * Tile::kStage);
     ptx::commit_copies();
   };
-#pragma unroll
-  for (int turn = 0; turn < Tile::kStages - 1; turn++) copy(warp + turn * Tile::kWarps, turn);
-  for (int32_t tile = warp, turn = 0; tile < tiles; tile += Tile::kWarps, turn++) {
-    copy(tile + (Tile::kStages - 1) * Tile::kWarps, turn + Tile::kStages - 1);
+  // The first turns only copy: one place that copies keeps the code small, which every launch has
+  // to fetch anew.
+  for (int32_t turn = 1 - Tile::kStages; warp + turn * Tile::kWarps < tiles; turn++) {
+    copy(warp + (turn + Tile::kStages - 1) * Tile::kWarps, turn + Tile::kStages - 1);
+    if (turn < 0) continue;
     ptx::wait_copies<Tile::kStages - 1>();
     __syncwarp();
-    add_tile<T, kDim>(state, q, rows, count, tile * 16,
+    add_tile<T, kDim>(state, q, rows, count, (warp + turn * Tile::kWarps) * 16,
                       stages + turn % Tile::kStages * Tile::kStage, two_halves, scale);
     __syncwarp();
   }

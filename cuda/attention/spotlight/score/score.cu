@@ -111,7 +111,8 @@ __global__ void __launch_bounds__(kThreads, kWords == 8 ? 1 : 2) score_kernel(co
 
     if (warp == 0) {
       const float carried =
-          op.carried ? op.carried[static_cast<int64_t>(query.seat) * heads + piece.head] : 0.0f;
+          op.carried ? __ldcg(op.carried + static_cast<int64_t>(query.seat) * heads + piece.head)
+                     : 0.0f;
       const QuerySpread spread = spread_of(code, words, kMagnitudes, carried, bins);
       if (lane == 0) shared_guess = spread.guess;
       if (lane == 0 && piece.part == 0) op.workspace.spread[piece.unit] = spread;
