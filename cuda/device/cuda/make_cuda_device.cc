@@ -19,7 +19,7 @@ void check_present() {
   std::string why;
   if (status != cudaSuccess || count == 0) {
     cudaGetLastError();
-    for (const std::string& missing : found.missing) why += (why.empty() ? "" : " ") + missing;
+    for (const std::string& missing : found.missing) why += (why.empty() ? "" : "; ") + missing;
     if (why.empty()) why = status != cudaSuccess ? cudaGetErrorString(status) : "there is no GPU";
   } else if (!found.devices.empty()) {
     why = found.devices[0].problem;
