@@ -91,6 +91,13 @@ void check_shape(const RetrievalShape& shape) {
       shape.query_heads / shape.kv_heads > kMostRows)
     unsupported(text(shape.query_heads) + " query heads over " + text(shape.kv_heads) +
                 " KV heads: attention takes 1 to " + text(kMostRows) + " a KV head");
+  // The tiles of rows on their way take 112 KB of shared memory at head_dim 128, 148 KB at 256.
+  const bool little_shared =
+      shape.capability == 86 || shape.capability == 89 || shape.capability >= 120;
+  if (dim >= 128 && little_shared)
+    unsupported("head_dim " + text(dim) + " takes more shared memory than GPUs of capability " +
+                text(shape.capability / 10) + "." + text(shape.capability % 10) +
+                " have: use the dense backend");
   if (shape.encoder != kNoEncoder &&
       (shape.bits < 32 || shape.bits > kMostBits || shape.bits % 32 != 0))
     unsupported("codes of " + text(shape.bits) + " bits: a GPU takes multiples of 32 up to " +

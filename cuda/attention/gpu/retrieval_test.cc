@@ -112,6 +112,11 @@ TEST(what_has_no_room_is_refused) {
   shape.bits = 100;
   CHECK_THROWS(workspace_bytes(shape), kModelUnsupported, "100 bits");
   CHECK_THROWS(workspace_bytes(shape_of(1, 17)), kModelUnsupported, "query heads");
+  shape = shape_of(4, 7);
+  shape.capability = 89;
+  CHECK_THROWS(workspace_bytes(shape), kModelUnsupported, "capability 8.9");
+  shape.head_dim = 64;
+  CHECK(workspace_bytes(shape) > 0);
 }
 
 TEST(a_workspace_is_as_large_as_it_says) {
