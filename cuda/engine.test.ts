@@ -1,5 +1,7 @@
 // The native engine through its typed face: what the contract cases (test/contract) cannot ask of a fake. Skipped without the addon.
 import assert from 'node:assert/strict';
+import { spawn } from 'node:child_process';
+import { once } from 'node:events';
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -230,7 +232,7 @@ describe('the native engine', () => {
     await assert.rejects(open({ model: { kind: 'dummy', shape: 'vast' } }), code('MODEL_NOT_FOUND', 'vast'));
     await assert.rejects(open({ threads: 0 }), code('INVALID_ARGUMENT', 'threads'));
     await assert.rejects(open({ blocks: 'many' }), code('INVALID_ARGUMENT', 'blocks'));
-    await assert.rejects(open({ device: 'cuda' }), code('INVALID_ARGUMENT', 'device'));
+    await assert.rejects(open({ device: 'abacus' }), code('INVALID_ARGUMENT', 'device'));
     await assert.rejects(
       open({ attention: { ...DEFAULT_ATTENTION, tail: 'long' } }),
       code('INVALID_ARGUMENT', 'attention.tail'),
@@ -308,5 +310,35 @@ describe('the native engine', () => {
       await Promise.race([new Promise((resolve) => worker.once('message', resolve)), failed]);
       assert.equal(await worker.terminate(), 1);
     }
+  });
+
+  it('finishes its steps when process.exit() ends the process under it', async function () {
+    this.timeout(60_000);
+    const url = new URL('./index.js', import.meta.url).href;
+    const script = `
+      import { writeSync } from 'node:fs';
+      import { createEngine, DEFAULT_ATTENTION } from ${JSON.stringify(url)};
+      const model = { kind: 'dummy', shape: 'smollm2-135m', layers: 2 };
+      const engine = await createEngine({ model, threads: 2, blocks: 64, maxBatchTokens: 1024, attention: DEFAULT_ATTENTION });
+      const sampling = { seed: 1n, choice: 0, temperature: 0, topK: 0, topP: 1, minP: 0, presencePenalty: 0, frequencyPenalty: 0, repetitionPenalty: 1 };
+      const sequence = engine.openSequence({ sampling, slot: 0 });
+      const row = (position) => ({ rows: [{ sequence, position, tokens: Array(1024).fill(7), phase: 'prompt', sample: true,
+        appendBlocks: Array.from({ length: 16 }, (_, i) => position / 64 + i) }] });
+      engine.submit(row(0));
+      const { seconds } = await engine.collect();
+      engine.submit(row(1024));
+      engine.submit(row(2048));
+      writeSync(1, String(seconds));
+      process.exit(7);`;
+    const child = spawn(process.execPath, ['--input-type=module', '-e', script], {
+      stdio: ['ignore', 'pipe', 'inherit'],
+    });
+    const [written] = (await once(child.stdout, 'data')) as [Buffer];
+    const before = process.hrtime.bigint();
+    const ended = await once(child, 'exit');
+    const seconds = Number(process.hrtime.bigint() - before) / 1e9;
+    assert.deepEqual(ended, [7, null]);
+    // Two steps, each longer than the first one: an exit that leaves them running takes milliseconds.
+    assert.ok(seconds > Number(String(written)) / 2, `${seconds} s, one step ${String(written)} s`);
   });
 });

@@ -72,10 +72,22 @@ Napi::Value devices(const Napi::CallbackInfo& info) {
   });
 }
 
+// process.exit() ends a process without tearing down its JS environment: no EngineObject is
+// destroyed, while C++ destroys what is static (ggml's buffer types) under threads that run a step.
+// So the steps are finished before that.
+void finish_engines(const Napi::CallbackInfo& info) {
+  for (const auto& each : info.Env().GetInstanceData<AddonData>()->engines) {
+    if (const auto engine = each.lock()) engine->finish();
+  }
+}
+
 Napi::Object init(Napi::Env env, Napi::Object exports) {
   auto* data = new AddonData;
   data->engine_class = Napi::Persistent(EngineObject::define(env));
   env.SetInstanceData(data);
+  const auto process = env.Global().Get("process").As<Napi::Object>();
+  process.Get("once").As<Napi::Function>().Call(
+      process, {Napi::String::New(env, "exit"), Napi::Function::New<finish_engines>(env)});
   exports.Set("createEngine", Napi::Function::New<EngineObject::create>(env, "createEngine"));
   exports.Set("inspectArtifact", Napi::Function::New<inspect_artifact>(env, "inspectArtifact"));
   exports.Set("devices", Napi::Function::New<devices>(env, "devices"));

@@ -3,10 +3,17 @@
 
 #include <napi.h>
 
+#include <memory>
+#include <vector>
+
+#include "engine/engine.h"
+
 namespace spotlight {
 
 struct AddonData {
   Napi::FunctionReference engine_class;
+  // Every engine made; those that are gone are dropped when the next one comes.
+  std::vector<std::weak_ptr<Engine>> engines;
 };
 
 }  // namespace spotlight

@@ -1,5 +1,6 @@
 #include "binding/engine_object.h"
 
+#include <algorithm>
 #include <utility>
 
 #include "binding/addon.h"
@@ -137,7 +138,14 @@ Napi::Value EngineObject::create(const Napi::CallbackInfo& info) {
   return deferred->Promise();
 }
 
-void EngineObject::adopt(std::shared_ptr<Engine> engine) { engine_ = std::move(engine); }
+void EngineObject::adopt(std::shared_ptr<Engine> engine) {
+  engine_ = std::move(engine);
+  auto& engines = Env().GetInstanceData<AddonData>()->engines;
+  engines.erase(std::remove_if(engines.begin(), engines.end(),
+                               [](const auto& each) { return each.expired(); }),
+                engines.end());
+  engines.push_back(engine_);
+}
 
 Engine& EngineObject::engine() {
   if (engine_ == nullptr) throw Error(kEngineDisposed, "the engine is disposed");

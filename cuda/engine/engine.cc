@@ -100,14 +100,18 @@ Engine::Engine(const EngineOptions& options, const MakeDevice& make)
   thread_ = std::thread([this] { loop(); });
 }
 
-Engine::~Engine() {
-  {
-    const std::lock_guard<std::mutex> lock(mutex_);
-    stopping_ = true;
-    queued_.store(true, std::memory_order_release);
-  }
-  wake_.notify_one();
-  thread_.join();
+Engine::~Engine() { finish(); }
+
+void Engine::finish() {
+  std::call_once(finished_, [this] {
+    {
+      const std::lock_guard<std::mutex> lock(mutex_);
+      stopping_ = true;
+      queued_.store(true, std::memory_order_release);
+    }
+    wake_.notify_one();
+    thread_.join();
+  });
 }
 
 // --- The caller's thread

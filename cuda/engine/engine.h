@@ -49,8 +49,10 @@ class Engine {
   // for a large model. Throws any of the loader's errors, INVALID_ARGUMENT naming the option,
   // OUT_OF_MEMORY.
   explicit Engine(const EngineOptions& options, const MakeDevice& make = make_device);
-  // Finishes the steps submitted, then stops the thread.
   ~Engine();
+  // Finishes the steps submitted, then stops the thread: the last call but the destructor's. Any
+  // thread, more than once.
+  void finish();
   Engine(const Engine&) = delete;
   Engine& operator=(const Engine&) = delete;
 
@@ -143,6 +145,7 @@ class Engine {
   std::deque<Job> queue_;
   std::atomic<bool> queued_{false};  // queue_ is not empty, or stopping_
   bool stopping_ = false;
+  std::once_flag finished_;
   std::string fault_;
   std::atomic<bool> dead_{false};
   std::atomic<int64_t> steps_{0}, tokens_{0}, busy_nanoseconds_{0};

@@ -83,8 +83,7 @@ async function live(config: Config, native: NativeModule): Promise<void> {
 }
 
 /**
- * Without exit handlers: those of native libraries would take away what threads in the middle of a step still use, or wait for a
- * device that does not answer.
+ * Without exit handlers: the native module's waits for the steps in flight, and a device may never answer.
  */
 function killSelf(): void {
   process.kill(process.pid, 'SIGKILL');
