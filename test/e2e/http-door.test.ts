@@ -207,7 +207,7 @@ describe('HTTP door', () => {
     assert.equal(one.status, 200);
     assert.deepEqual(JSON.parse(one.text), data[0]);
     const { fingerprint, ...spotlight } = data[0]?.spotlight ?? {};
-    assert.deepEqual(spotlight, { backend: 'dense', artifact_digest: null, workers: 1 });
+    assert.deepEqual(spotlight, { backend: 'dense', artifact_digest: null, workers: 1, devices: ['fake'] });
     assert.equal(typeof fingerprint, 'string');
   });
 
