@@ -26,7 +26,7 @@ export function buildProgram(): Command {
       'after',
       `
 Every flag of "serve" can be given as a variable too: --http-port is SPOTLIGHT_HTTP_PORT.
-Not in this version: train, eval and rollout commands, and a CUDA device; see README.md.`,
+Not in this version: train, eval and rollout commands; see README.md.`,
     );
   addServeCommand(program);
   addWorkerCommand(program);
