@@ -94,10 +94,7 @@ class Case {
   }
 
   void spotlight() {
-    for (const bool tail : {false, true})
-      whole(tail ? "spotlight, tail" : "spotlight", tail, Guess::kLast);
-    whole("spotlight, no guess", false, Guess::kNone);
-    whole("spotlight, exact guess", false, Guess::kExact);
+    for (const bool tail : {false, true}) whole(tail ? "spotlight, tail" : "spotlight", tail);
     stages();
     if (!options_.errors) return;
     error_of({*world_, policy_, facts_, 1}, policy_, "spotlight", false);
@@ -107,8 +104,8 @@ class Case {
     error_of({*world_, most, facts_, 1}, most, "nearly all tokens", false);
   }
 
-  void whole(const char* metric, bool tail, Guess guess) {
-    const Spotlight method(*world_, policy_, facts_, 1, guess);
+  void whole(const char* metric, bool tail) {
+    const Spotlight method(*world_, policy_, facts_, 1);
     const auto all = [&](int32_t visit, cudaStream_t stream) { method.all(visit, tail, stream); };
     say(metric, time(all), "us", baseline_);
   }

@@ -75,17 +75,13 @@ class DenseFlashInfer {
   gpu::DensePlan plan_;
 };
 
-// Where the score kernel's guess of a threshold comes from: a decode step has the last one's, of
-// another query; the others show what a guess is worth.
-enum class Guess { kNone, kLast, kExact };
-
 // Workspaces and query codes: one of each serves a whole step after step, as in an engine; a stage
 // that is timed by itself needs those of every visit to be as the stage before leaves them.
 class Spotlight {
  public:
   Spotlight(const World& world, const LayerPolicy& policy, const DeviceFacts& facts,
-            int32_t workspaces, Guess guess = Guess::kLast)
-      : world_(world), workspaces_(workspaces), guess_(guess) {
+            int32_t workspaces)
+      : world_(world), workspaces_(workspaces) {
     shape_.query_heads = world.shape.query_heads;
     shape_.kv_heads = world.shape.kv_heads;
     shape_.head_dim = world.shape.head_dim;
@@ -119,8 +115,6 @@ class Spotlight {
     memory_ = DeviceBuffer<std::byte>(bytes_ * workspaces);
     code_words_ = size_t(world.batch) * world.shape.kv_heads * shape_.query_words();
     query_codes_ = DeviceBuffer<uint32_t>(code_words_ * workspaces);
-    carried_ = DeviceBuffer<float>(size_t(world.batch) * world.shape.kv_heads * world.visits);
-    CUDA_CHECK(cudaMemset(carried_.data(), 0, carried_.bytes()));
     forget(nullptr);
     CUDA_CHECK(cudaDeviceSynchronize());
   }
@@ -155,7 +149,6 @@ class Spotlight {
     op.table_stride = world_.seq_blocks;
     op.queries = queries(tail);
     op.query_codes = codes_of(visit);
-    op.carried = carried_of(visit);
     op.workspace = workspace(visit);
     gpu::score(stream, op);
   }
@@ -165,8 +158,6 @@ class Spotlight {
     op.tables = world_.tables.data();
     op.table_stride = world_.seq_blocks;
     op.queries = queries(tail);
-    op.query_codes = codes_of(visit);
-    op.carried = carried_of(visit);
     op.workspace = workspace(visit);
     op.q = world_.q_of(visit);
     op.q_stride = op.out_stride = static_cast<int64_t>(world_.q_width());
@@ -206,26 +197,18 @@ class Spotlight {
   uint32_t* codes_of(int32_t visit) const {
     return query_codes_.data() + code_words_ * (visit % workspaces_);
   }
-  // A layer's threshold is the one its last visit left; a visit's own, that of the same query.
-  float* carried_of(int32_t visit) const {
-    if (guess_ == Guess::kNone) return nullptr;
-    const int32_t place = guess_ == Guess::kLast ? world_.set_of(visit) : visit;
-    return carried_.data() + size_t(world_.batch) * world_.shape.kv_heads * place;
-  }
   gpu::Workspace workspace(int32_t visit) const {
     return gpu::make_workspace(shape_, memory_.data() + bytes_ * (visit % workspaces_));
   }
 
   const World& world_;
   int32_t workspaces_;
-  Guess guess_;
   gpu::RetrievalShape shape_;
   Plan plans_[2];  // without and with the tail
   size_t bytes_ = 0, code_words_ = 0;
   DeviceBuffer<std::byte> memory_;
   DeviceBuffer<uint32_t> query_codes_;
   DeviceBuffer<uint64_t> trace_;
-  DeviceBuffer<float> carried_;
 };
 
 }  // namespace spotlight::bench

@@ -126,11 +126,9 @@ size_t carve(Workspace& workspace, void* memory) {
   Carve carve(memory);
   const int64_t heads = shape.virtual_heads(), units = heads * shape.max_queries;
   if (shape.encoder != kNoEncoder) {
-    carve.take(workspace.scores, heads * shape.max_blocks * kBlockSize);
-    carve.take(workspace.kept, heads * shape.max_blocks);
+    carve.take(workspace.scores, heads * shape.max_blocks * kBlockSize / 2);
     carve.take(workspace.at_least, units * shape.histogram());
     carve.take(workspace.at_least_of, int64_t{shape.slots()} * shape.histogram());
-    carve.take(workspace.spread, units);
   }
   carve.take(workspace.arrived, units);
   carve.take(workspace.partials,

@@ -38,24 +38,15 @@ struct RetrievalShape {
   constexpr int32_t slots() const { return 4 * multiprocessors; }
 };
 
-// What the score kernel found out about a query and virtual head besides its scores.
-struct alignas(16) QuerySpread {
-  int32_t guess = 0;  // scores from here on were kept
-  int32_t sum = 0;    // of the query code's magnitudes: a signed score is 2 * score - sum
-  float norm = 0;     // root of the sum of their squares
-  int32_t unused = 0;
-};
-
 // Device memory of a shape. B is a block's place among those of all queries and virtual heads:
 // virtual_heads * block_start[i] + virtual_head * blocks of query i + block. A unit is a query and
 // virtual head, i * virtual_heads + virtual_head.
 struct Workspace {
   RetrievalShape shape;
-  uint16_t* scores = nullptr;       // [B, 64], those of a block's kept tokens in order, packed
-  uint64_t* kept = nullptr;         // [B] which tokens of the block those are
+  // [B, 32] scores of a block's tokens i (low half) and i + 32, whatever is no candidate included.
+  uint32_t* scores = nullptr;
   uint32_t* at_least = nullptr;     // [units, histogram()] candidates with at least that score
   uint32_t* at_least_of = nullptr;  // [slots, histogram()] the same of one piece
-  QuerySpread* spread = nullptr;    // [units]
   uint32_t* arrived = nullptr;      // [units] pieces that are through
   float* partials = nullptr;        // [slots, 32 + shared_heads * head_dim]
 };

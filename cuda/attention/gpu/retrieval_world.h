@@ -155,13 +155,11 @@ class RetrievalWorld {
           if (plane > 0 && used < 32) word &= used <= 0 ? 0 : ~0u >> (32 - used);
           query_codes.host[i * shape.query_words() + plane * shape.words() + w] = word;
         }
-    carried.resize(std::max<size_t>(sequences_.size(), 1) * shape.virtual_heads(), 0.0f);
     plan();
     for (auto* memory : {&k, &v, &mean_k, &mean_v, &q, &out}) memory->upload();
     for (auto& plane : codes) plane.upload();
     tables.upload();
     query_codes.upload();
-    carried.upload();
   }
 
   // Again after queries were changed.
@@ -194,7 +192,6 @@ class RetrievalWorld {
     op.table_stride = stride_;
     op.queries = device_queries();
     op.query_codes = query_codes.data();
-    op.carried = carried.data();
     op.workspace = workspace;
     return op;
   }
@@ -215,8 +212,6 @@ class RetrievalWorld {
     op.q = q.data();
     op.out = out.data();
     op.q_stride = op.out_stride = int64_t{shape.query_heads} * world.head_dim;
-    op.query_codes = query_codes.data();
-    op.carried = carried.data();
     op.trace = trace.data();
     op.workspace = workspace;
     return op;
@@ -340,7 +335,6 @@ class RetrievalWorld {
   Mirror<int32_t> tables, block_start;
   Mirror<Query> queries;
   Mirror<QueryShare> shares;
-  Mirror<float> carried;
   Mirror<uint64_t> trace;
 
  private:

@@ -65,7 +65,7 @@ CudaAttention<T>::CudaAttention(const DeviceOptions& options, const AttentionLim
   shape.multiprocessors = limits_.multiprocessors;
   shape.capability = limits_.capability;
   retrieval_ =
-      std::make_shared<RetrievalMemory>(shape, limits_.tokens, config_.layers, limits_.seats,
+      std::make_shared<RetrievalMemory>(shape, limits_.tokens,
                                         std::min(options.code_bits, gpu::kMaxLinearBits));
 }
 
@@ -281,7 +281,6 @@ void CudaAttention<T>::attend(int32_t layer, const Slice& slice, gpu::Rows<T> q,
                               cudaStream_t stream) {
   const gpu::Cache<T> cache = pool_->layer<T>(layer);
   const gpu::QueryCodes& codes = memory_.codes;
-  float* carried = memory_.carried + layer * memory_.carried_stride;
   const uint32_t* words = codes.words + int64_t{slice.first} * config_.kv_heads * codes.stride;
   gpu::ScoreOp score;
   std::copy(std::begin(cache.codes), std::end(cache.codes), score.codes);
@@ -290,7 +289,6 @@ void CudaAttention<T>::attend(int32_t layer, const Slice& slice, gpu::Rows<T> q,
   score.table_stride = limits_.table_stride;
   score.queries = slice.queries;
   score.query_codes = words;
-  score.carried = carried;
   score.workspace = memory_.workspace;
   gpu::score(stream, score);
   gpu::AttendOp<T> attend;
@@ -302,8 +300,6 @@ void CudaAttention<T>::attend(int32_t layer, const Slice& slice, gpu::Rows<T> q,
   attend.out = out.data;
   attend.q_stride = q.stride;
   attend.out_stride = out.stride;
-  attend.query_codes = words;
-  attend.carried = carried;
   attend.workspace = memory_.workspace;
   const bool traced = std::any_of(step_->traced.begin(), step_->traced.end(),
                                   [&](const Traced& t) { return t.slice == &slice; });

@@ -24,9 +24,8 @@ std::string describe(gpu::EncoderKind kind, int32_t bits) {
 
 }  // namespace
 
-RetrievalMemory::RetrievalMemory(const gpu::RetrievalShape& base, int32_t codes, int32_t layers,
-                                 int32_t seats, int32_t bits)
-    : base_(base), most_codes_(codes), layers_(layers), seats_(seats) {
+RetrievalMemory::RetrievalMemory(const gpu::RetrievalShape& base, int32_t codes, int32_t bits)
+    : base_(base), most_codes_(codes) {
   make(gpu::kLinearAsym, bits);
 }
 
@@ -37,17 +36,14 @@ void RetrievalMemory::make(gpu::EncoderKind kind, int32_t bits) {
   workspace_ = {};
   memory_ = {};
   codes_ = {};
-  carried_ = {};
   generation_++;
   DeviceBuffer<std::byte> memory(gpu::workspace_bytes(shape));
   workspace_ = gpu::make_workspace(shape, memory.data());
   memory_ = std::move(memory);
   codes_ =
       DeviceBuffer<uint32_t>(static_cast<size_t>(most_codes_) * shape.kv_heads * stride_of(shape));
-  carried_ = DeviceBuffer<float>(static_cast<size_t>(layers_) * seats_ * shape.virtual_heads());
   zero(memory_);
   zero(codes_);
-  zero(carried_);
   CUDA_CHECK(cudaDeviceSynchronize());
 }
 
@@ -56,8 +52,6 @@ RetrievalMemory::View RetrievalMemory::view() const {
   View view;
   view.workspace = workspace_;
   view.codes = {codes_.data(), stride_of(workspace_.shape)};
-  view.carried = carried_.data();
-  view.carried_stride = int64_t{seats_} * workspace_.shape.virtual_heads();
   view.generation = generation_;
   return view;
 }

@@ -17,8 +17,7 @@ class RetrievalMemory {
  public:
   // base: everything but encoder and bits. codes: most queries of one layer and step. Makes room
   // for linear-asym codes of `bits`, the default, so that loading such an artifact takes no more.
-  RetrievalMemory(const gpu::RetrievalShape& base, int32_t codes, int32_t layers, int32_t seats,
-                  int32_t bits);
+  RetrievalMemory(const gpu::RetrievalShape& base, int32_t codes, int32_t bits);
 
   // An artifact with such codes lives until leave(). Throws ARTIFACT_MISMATCH while another shape's
   // does, OUT_OF_MEMORY.
@@ -30,9 +29,7 @@ class RetrievalMemory {
   struct View {
     gpu::Workspace workspace;
     gpu::QueryCodes codes;
-    float* carried = nullptr;    // [layers, seats, virtual_heads]
-    int64_t carried_stride = 0;  // of a layer
-    uint32_t generation = 0;     // changes with the addresses: graphs captured before are void
+    uint32_t generation = 0;  // changes with the addresses: graphs captured before are void
   };
   View view() const;
 
@@ -40,14 +37,13 @@ class RetrievalMemory {
   void make(gpu::EncoderKind kind, int32_t bits);
 
   gpu::RetrievalShape base_;
-  int32_t most_codes_, layers_, seats_;
+  int32_t most_codes_;
   mutable std::mutex mutex_;
   int32_t alive_ = 0;
   uint32_t generation_ = 0;
   gpu::Workspace workspace_;
   DeviceBuffer<std::byte> memory_;
   DeviceBuffer<uint32_t> codes_;
-  DeviceBuffer<float> carried_;
 };
 
 }  // namespace spotlight

@@ -9,55 +9,37 @@
 #include "attention/spotlight/attend/choose.cuh"
 #include "attention/spotlight/attend/combine.cuh"
 #include "attention/spotlight/encode/ptx.cuh"
-#include "attention/spotlight/score/bits.cuh"
 #include "device/cuda/runtime/cuda_error.h"
 #include "error.h"
 
 namespace spotlight::gpu {
 namespace {
 
-// Two CTAs share a multiprocessor, or one and one of the score kernel: these fill what the tiles
+// Two CTAs share a multiprocessor, or one and one of the score kernel: this fills what the tiles
 // leave of its memory.
 constexpr int32_t kListed = 1536;  // rows gathered at once: a multiple of 16 * kWarps
-constexpr int32_t kEach = 3;       // blocks a thread looks at at once
 
 template <typename T, int kDim>
 struct Layout {
   using Tile = RowTile<T, kDim>;
   static constexpr int kThreads = Tile::kWarps * 32;
-  static constexpr int kLooked = kThreads * kEach;  // blocks a CTA looks at at once
+  static constexpr int kLooked = kThreads;  // blocks a CTA looks at at once
   static constexpr int kQ = Tile::kBytes;
   static constexpr int kRows = kQ + kMostRows * kDim * 2;
-  static constexpr int kRead = kRows + kListed * 4;
-  static constexpr int kFirst = kRead + kLooked * 8;
-  static constexpr int kWhat = kFirst + kLooked * 4;
-  static constexpr int kBytes = kWhat + kLooked * 4;
+  static constexpr int kBytes = kRows + kListed * 4;
   static_assert(Tile::kBytes >= (Tile::kWarps * kMostRows * (kDim + 2) + 2 * kMostRows) * 4);
-  static_assert(Tile::kBytes >= kLooked * 16);
+  // Scores of a warp's blocks, twice over, lie in the place of its tiles.
+  static_assert(Tile::kStages * Tile::kStage * 2 >= 2 * 32 * 32 * 4);
 };
 
-// The scores of blocks that score() kept too few of, over again: a warp a block.
-template <int kWarps>
-__device__ void compare_again(const uint32_t* codes, int32_t code_words,
-                              const RetrievalShape& shape, const uint32_t* query,
-                              const int32_t* table, int32_t kv_head, int32_t first, int32_t last,
-                              int32_t threshold, uint64_t* above, uint64_t* equal) {
+// Copies the scores of `count` blocks, at most 32, into a warp's shared memory.
+__device__ inline void copy_scores(uint32_t* to, const uint32_t* from, int32_t count) {
   const int32_t lane = threadIdx.x % 32;
-  for (int32_t block = first + static_cast<int32_t>(threadIdx.x) / 32; block < last;
-       block += kWarps) {
-    const int64_t unit = static_cast<int64_t>(table[block]) * shape.kv_heads + kv_head;
-    uint32_t higher[2], same[2];
-#pragma unroll
-    for (int32_t half = 0; half < 2; half++) {
-      const int32_t score = score_words(codes + (unit * kBlockSize + 32 * half + lane) * code_words,
-                                        query, shape.words(), shape.magnitudes());
-      higher[half] = __ballot_sync(~0u, score > threshold);
-      same[half] = __ballot_sync(~0u, score == threshold);
-    }
-    if (lane == 0) {
-      above[block - first] = static_cast<uint64_t>(higher[1]) << 32 | higher[0];
-      equal[block - first] = static_cast<uint64_t>(same[1]) << 32 | same[0];
-    }
+#pragma unroll 4
+  for (int32_t i = 0; i < 8; i++) {
+    const int32_t at = i * 32 + lane;  // of 16 bytes, eight a block
+    const bool valid = at / 8 < count;
+    ptx::copy_async(to + at * 4, from + (valid ? at * 4 : 0), valid);
   }
 }
 
@@ -75,12 +57,9 @@ __global__ void __launch_bounds__(RowTile<T, kDim>::kWarps * 32, 2)
   unsigned char* memory = ptx::shared_memory();
   T* q = reinterpret_cast<T*>(memory + Memory::kQ);
   auto* rows = reinterpret_cast<uint32_t*>(memory + Memory::kRows);
-  auto* read = reinterpret_cast<uint64_t*>(memory + Memory::kRead);       // [kLooked] tokens
-  auto* first_row = reinterpret_cast<int32_t*>(memory + Memory::kFirst);  // [kLooked]
-  auto* what = reinterpret_cast<uint32_t*>(memory + Memory::kWhat);  // unit, tokens of the summary
-  auto* above_again = reinterpret_cast<uint64_t*>(memory);  // [kLooked], in the tiles' place
-  uint64_t* equal_again = above_again + kLooked;
-  T* stages = reinterpret_cast<T*>(memory) + threadIdx.x / 32 * Tile::kStages * Tile::kStage;
+  const int32_t lane = threadIdx.x % 32, warp = threadIdx.x / 32;
+  T* stages = reinterpret_cast<T*>(memory) + warp * Tile::kStages * Tile::kStage;
+  auto* scores = reinterpret_cast<uint32_t*>(stages);  // [2, 32, 32] in the tiles' place
 
   const RetrievalShape& shape = op.workspace.shape;
   const int32_t heads = shape.virtual_heads(), selections = shape.selections();
@@ -130,12 +109,9 @@ __global__ void __launch_bounds__(RowTile<T, kDim>::kWarps * 32, 2)
 
     Choice choice{bins, 0};
     Window window{0, blocks, 0, 0};
-    bool again = false;
     uint32_t* at_least = op.workspace.at_least + static_cast<int64_t>(piece.unit) * counters;
     if (wanted > 0) {
-      const int32_t guess = __ldcg(&op.workspace.spread[piece.unit].guess);
       choice = find_choice<kThreads>(at_least, bins, wanted, &shared_choice);
-      again = choice.threshold < guess;
       window = find_window<kThreads>(op.workspace, query, op.queries.shares[piece.query], piece,
                                      blocks, choice, from, to, scratch, &shared_window);
     } else if (dense) {
@@ -146,123 +122,99 @@ __global__ void __launch_bounds__(RowTile<T, kDim>::kWarps * 32, 2)
 
     RowState<T, kDim> state;
     state.reset();
-    // Rows `done` of the `all` that the last blocks looked at have are listed. Usually a piece's
-    // rows all fit the list and are attended once; there is one place that does it, for the sake of
-    // the instruction cache.
+    // Of the `all` rows of the blocks looked at last, `done` are listed. Usually a piece's rows all
+    // fit the list and are attended once; there is one place that does it: code is small, since
+    // every launch has to fetch it anew.
     int32_t cost_before = window.cost, equal_before = window.equal;
     int32_t base = window.first, all = 0, done = 0, listed = 0;
+    uint64_t tokens = 0;  // of this thread's block that are read
+    uint32_t what = 0;    // its unit, and how many tokens its summary stands for
+    int32_t count = 0, first_row = 0;
+    const uint32_t* from_scores = op.workspace.scores + (linear + 32 * warp) * 32;
+    const auto fetch = [&](int32_t at, int32_t turn) {
+      if (wanted > 0 && at + 32 * warp < window.last)
+        copy_scores(scores + turn % 2 * 1024, from_scores + static_cast<int64_t>(at) * 32,
+                    window.last - at - 32 * warp);
+      ptx::commit_copies();
+    };
+    int32_t turn = 0;
     do {
+      // Scores of the blocks looked at next are on their way while these are looked at.
+      fetch(base, turn);
       while (listed < kListed && (done < all || base < window.last)) {
         if (done == all) {
-          const int32_t end = min(base + kLooked, window.last);
-          const int32_t mine = base + static_cast<int32_t>(threadIdx.x) * kEach;
-          if (again) {
-            compare_again<Tile::kWarps>(
-                op.cache.codes[query.plane] + piece.head % selections * shape.words(),
-                op.cache.code_words, shape,
-                op.query_codes + static_cast<int64_t>(piece.unit) * shape.query_words(), table,
-                kv_head, base, end, choice.threshold, above_again, equal_again);
-            __syncthreads();
-          }
-          int32_t entry[kEach];
-          uint64_t kept[kEach];
-          uint4 ahead[kEach];
-          const bool compares = wanted > 0 && !again;
-#pragma unroll
-          for (int32_t i = 0; i < kEach; i++) {
-            const bool here = mine + i < end;
-            entry[i] = here ? table[mine + i] : 0;
-            kept[i] = here && compares ? __ldcg(op.workspace.kept + linear + mine + i) : 0;
-            if (here && compares)
-              ahead[i] = __ldcg(reinterpret_cast<const uint4*>(op.workspace.scores +
-                                                               (linear + mine + i) * kBlockSize));
-          }
-          uint64_t above[kEach], equal[kEach];
-          int32_t equals = 0;
-#pragma unroll
-          for (int32_t i = 0; i < kEach; i++) {
-            above[i] = equal[i] = 0;
-            const int32_t block = mine + i;
-            if (block >= end) continue;
-            if (compares) {
-              const Compared compared = compare_kept(
-                  kept[i], ahead[i], op.workspace.scores + (linear + block) * kBlockSize,
-                  choice.threshold);
-              above[i] = compared.above, equal[i] = compared.equal;
-            } else if (again) {
-              const uint64_t candidates = mask_of(block, query.sink, query.context - query.recent);
-              above[i] = above_again[block - base] & candidates;
-              equal[i] = equal_again[block - base] & candidates;
+          const int32_t block = base + static_cast<int32_t>(threadIdx.x);
+          const bool here = block < window.last;
+          const int32_t entry = here ? table[block] : 0;
+          fetch(base + kLooked, turn + 1);
+          uint64_t selected = 0;
+          if (here)
+            selected = mask_of(block, 0, dense ? query.context : query.sink) |
+                       mask_of(block, query.context - query.recent, query.context);
+          if (wanted > 0) {
+            ptx::wait_copies<1>();
+            __syncwarp();
+            const Compared compared = compare_blocks(scores + turn % 2 * 1024, choice.threshold);
+            __syncwarp();  // read before what comes after the next is copied there
+            const uint64_t candidates =
+                here ? mask_of(block, query.sink, query.context - query.recent) : 0;
+            uint64_t equal = compared.equal & candidates;
+            if (choice.skip > equal_before) {
+              int32_t sum;
+              const int32_t before =
+                  equal_before + sum_before<kThreads>(__popcll(equal), scratch, &sum);
+              equal_before += sum;
+              for (int32_t left = min(choice.skip - before, __popcll(equal)); left > 0; left--)
+                equal &= equal - 1;
             }
-            equals += __popcll(equal[i]);
+            selected |= compared.above & candidates | equal;
           }
+          turn++;
 
           int32_t sum;
-          int32_t equal_at = equal_before + sum_before<kThreads>(equals, scratch, &sum);
-          equal_before += sum;
-          uint64_t selected[kEach];
-          int32_t costs = 0;
-#pragma unroll
-          for (int32_t i = 0; i < kEach; i++) {
-            const int32_t block = mine + i;
-            int32_t skipped = min(max(choice.skip - equal_at, 0), __popcll(equal[i]));
-            equal_at += __popcll(equal[i]);
-            for (; skipped > 0; skipped--) equal[i] &= equal[i] - 1;
-            selected[i] = above[i] | equal[i] |
-                          mask_of(block, 0, dense ? query.context : query.sink) |
-                          mask_of(block, query.context - query.recent, query.context);
-            if (block < end) costs += __popcll(selected[i]) + 1;
-          }
-
-          int32_t cost_at = cost_before + sum_before<kThreads>(costs, scratch, &sum);
+          const int32_t cost = here ? __popcll(selected) + 1 : 0;
+          const int32_t cost_at = cost_before + sum_before<kThreads>(cost, scratch, &sum);
           cost_before += sum;
-          int32_t count = 0, counts[kEach];
-#pragma unroll
-          for (int32_t i = 0; i < kEach; i++) {
-            const int32_t block = mine + i;
-            counts[i] = 0;
-            if (block >= end) continue;
-            const bool taken = cost_at >= from && cost_at < to;
-            cost_at += __popcll(selected[i]) + 1;
-            if (!taken) continue;
-            if (op.trace && !dense) op.trace[linear + block] = selected[i];
+          tokens = 0;
+          count = 0;
+          if (here && cost_at >= from && cost_at < to) {
+            if (op.trace && !dense) op.trace[linear + block] = selected;
             // The open block is read whole: it has no summary yet.
             const bool open = block >= closed;
-            const uint64_t tokens = open ? mask_of(block, 0, query.context) : selected[i];
+            tokens = open ? mask_of(block, 0, query.context) : selected;
             const int32_t left = tail && !open ? kBlockSize - __popcll(tokens) : 0;
-            counts[i] = __popcll(tokens) + (left > 0);
-            const auto unit = static_cast<uint32_t>(entry[i] * shape.kv_heads + kv_head);
-            read[block - base] = tokens;
-            what[block - base] = static_cast<uint32_t>(left) << kUnitBits | unit;
-            count += counts[i];
+            count = __popcll(tokens) + (left > 0);
+            what = static_cast<uint32_t>(left) << kUnitBits |
+                   static_cast<uint32_t>(entry * shape.kv_heads + kv_head);
           }
-
-          int32_t row_at = sum_before<kThreads>(count, scratch, &all);
-#pragma unroll
-          for (int32_t i = 0; i < kEach; i++) {
-            first_row[static_cast<int32_t>(threadIdx.x) * kEach + i] = counts[i] ? row_at : INT_MAX;
-            row_at += counts[i];
-          }
-          base = end;
+          first_row = sum_before<kThreads>(count, scratch, &all);
+          base = min(base + kLooked, window.last);
           done = 0;
         }
-        const int32_t taken = min(all - done, kListed - listed);
-        for (int32_t i = 0; i < kEach; i++) {
-          const int32_t at = static_cast<int32_t>(threadIdx.x) * kEach + i;
-          int32_t row = first_row[at];
-          if (row >= done + taken) continue;
-          const uint32_t unit = what[at] & ((1u << kUnitBits) - 1), left = what[at] >> kUnitBits;
-          const auto put = [&](uint32_t value) {
-            if (row >= done && row < done + taken) rows[listed + row - done] = value;
-            row++;
-          };
-          for (uint64_t tokens = read[at]; tokens; tokens &= tokens - 1)
-            put(token_row(unit, __ffsll(static_cast<long long>(tokens)) - 1));
-          if (left) put(summary_row(unit, static_cast<int32_t>(left)));
+        const int32_t end = min(all, done + kListed - listed);
+        const auto put = [&](int32_t row, uint32_t value) {
+          if (row >= done && row < end) rows[listed + row - done] = value;
+        };
+#pragma unroll 1
+        for (int32_t i = 0; i < 32; i++) {
+          if (__shfl_sync(~0u, count, i) == 0) continue;
+          int32_t row = __shfl_sync(~0u, first_row, i);
+          const uint64_t mask = __shfl_sync(~0u, tokens, i);
+          const uint32_t of_block = __shfl_sync(~0u, what, i);
+          const uint32_t unit = of_block & ((1u << kUnitBits) - 1), left = of_block >> kUnitBits;
+#pragma unroll
+          for (int32_t half = 0; half < 2; half++) {
+            const auto bits = static_cast<uint32_t>(mask >> 32 * half);
+            if (bits >> lane & 1)
+              put(row + __popc(bits & ((1u << lane) - 1)), token_row(unit, 32 * half + lane));
+            row += __popc(bits);
+          }
+          if (left && lane == 0) put(row, summary_row(unit, static_cast<int32_t>(left)));
         }
-        listed += taken;
-        done += taken;
+        listed += end - done;
+        done = end;
       }
+      ptx::wait_copies<0>();  // of scores: tiles take their place
       __syncthreads();
       add_rows<T, kDim>(state, op.cache, q, rows, listed, stages, shared_heads > 8, scale);
       __syncthreads();
@@ -290,17 +242,8 @@ __global__ void __launch_bounds__(RowTile<T, kDim>::kWarps * 32, 2)
                               reinterpret_cast<float*>(memory), out);
         if (threadIdx.x == 0) op.workspace.arrived[piece.unit] = 0;
       }
-      if (wanted > 0) {
+      if (wanted > 0)
         for (int32_t i = threadIdx.x; i < counters; i += kThreads) at_least[i] = 0;
-        if (threadIdx.x == 0 && op.carried) {
-          const QuerySpread* spread = op.workspace.spread + piece.unit;
-          const auto signed_score = static_cast<float>(2 * choice.threshold - __ldcg(&spread->sum));
-          // Never 0, which says that there is no guess.
-          const float carried = signed_score / fmaxf(__ldcg(&spread->norm), 1.0f);
-          op.carried[static_cast<int64_t>(query.seat) * heads + piece.head] =
-              carried == 0.0f ? 1e-6f : carried;
-        }
-      }
     }
     __syncthreads();
   }

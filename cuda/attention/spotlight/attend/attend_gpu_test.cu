@@ -64,8 +64,6 @@ TEST(a_selection_a_query_head) {
     const Expected expected = world.expected();
     world.run();
     world.check(expected, "mlp, bits " + std::to_string(bits));
-    world.run();
-    world.check(expected, "mlp with guesses, bits " + std::to_string(bits));
   }
 }
 
@@ -95,8 +93,6 @@ TEST(ties_go_to_the_newest) {
     const Expected expected = world.expected();
     world.run();
     world.check(expected, "used bits " + std::to_string(used_bits));
-    world.run();  // with guesses at the very threshold's side
-    world.check(expected, "used bits with guesses " + std::to_string(used_bits));
   }
 }
 
@@ -133,8 +129,6 @@ TEST(long_contexts_in_many_pieces) {
     const Expected expected = world.expected();
     world.run();
     world.check(expected, "in pieces");
-    world.run();
-    world.check(expected, "in pieces, with guesses");
   }
 }
 
@@ -147,29 +141,6 @@ TEST(more_rows_than_the_list_holds) {
   world.build();
   world.run();
   world.check(world.expected(), "long lists");
-}
-
-TEST(a_guess_changes_no_bit) {
-  check::need_gpu();
-  RetrievalWorld<Bf16> world({4, 7, 128, kLinearAsym, 128, 0, 1000, 8});
-  for (const int32_t context : {5000, 900, 2500}) {
-    const int32_t seat = world.add_sequence(context);
-    world.add_query(seat, context, kQueryTail, context / 20);
-  }
-  world.build();
-  const Expected expected = world.expected();
-  world.run();
-  world.check(expected, "no guess");
-  const std::vector<Bf16> first = world.out.host;
-  world.run();  // guesses of the run before
-  CHECK(same_bits(world.out.host, first));
-  for (const float guess : {-100.0f, -1.0f, 1e-6f, 2.0f, 5.0f, 100.0f}) {
-    std::fill(world.carried.host.begin(), world.carried.host.end(), guess);
-    world.carried.upload();
-    world.run();
-    world.check(expected, "guess " + std::to_string(guess));
-    CHECK(same_bits(world.out.host, first));
-  }
 }
 
 TEST(the_workspace_is_left_as_it_was_found) {

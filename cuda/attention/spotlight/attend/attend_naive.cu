@@ -80,7 +80,8 @@ __global__ void attend_rows(const AttendOp<T> op) {
         if (position >= query.context) continue;
         bool selected = dense || position < from || position >= to;
         if (!selected && wanted > 0) {
-          const int32_t score = op.workspace.scores[(linear + block) * kBlockSize + slot];
+          const int32_t score = static_cast<int32_t>(
+              op.workspace.scores[(linear + block) * 32 + slot % 32] >> (slot / 32 * 16) & 0xffff);
           selected = score > threshold;
           if (score == threshold && ties > 0) selected = true, ties--;
         }

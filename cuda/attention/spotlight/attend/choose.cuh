@@ -108,29 +108,27 @@ __device__ inline Window find_window(const Workspace& workspace, const Query& qu
   return *shared;
 }
 
-// The kept tokens of a block that are above the threshold, and those equal to it.
+// Tokens of a block that score above the threshold, and those equal to it.
 struct Compared {
   uint64_t above, equal;
 };
 
-// scores: those of the kept tokens in order, `ahead` the first eight of them.
-__device__ inline Compared compare_kept(uint64_t kept, uint4 ahead, const uint16_t* scores,
-                                        int32_t threshold) {
+// Lane i is told of the i-th of a warp's 32 blocks. scores: theirs, in shared memory as in the
+// workspace; those of blocks that are not there count nothing as long as their lanes ignore it.
+__device__ inline Compared compare_blocks(const uint32_t* scores, int32_t threshold) {
+  const int32_t lane = threadIdx.x % 32;
   Compared result{0, 0};
-  uint64_t low = static_cast<uint64_t>(ahead.y) << 32 | ahead.x;
-  uint64_t high = static_cast<uint64_t>(ahead.w) << 32 | ahead.z;
-  for (int32_t i = 0; kept; kept &= kept - 1, i++) {
-    if (i > 0 && i % 8 == 0) {
-      const uint4 more = __ldcg(reinterpret_cast<const uint4*>(scores + i));
-      low = static_cast<uint64_t>(more.y) << 32 | more.x;
-      high = static_cast<uint64_t>(more.w) << 32 | more.z;
-    }
-    const auto score = static_cast<int32_t>(low & 0xffff);
-    const uint64_t bit = kept & (0 - kept);
-    if (score > threshold) result.above |= bit;
-    if (score == threshold) result.equal |= bit;
-    low = low >> 16 | high << 48;
-    high >>= 16;
+#pragma unroll 2
+  for (int32_t i = 0; i < 32; i++) {
+    const uint32_t pair = scores[i * 32 + lane];
+    const auto low = static_cast<int32_t>(pair & 0xffff), high = static_cast<int32_t>(pair >> 16);
+    const uint32_t above_low = __ballot_sync(~0u, low > threshold);
+    const uint32_t above_high = __ballot_sync(~0u, high > threshold);
+    const uint32_t equal_low = __ballot_sync(~0u, low == threshold);
+    const uint32_t equal_high = __ballot_sync(~0u, high == threshold);
+    if (lane == i)
+      result = {static_cast<uint64_t>(above_high) << 32 | above_low,
+                static_cast<uint64_t>(equal_high) << 32 | equal_low};
   }
   return result;
 }

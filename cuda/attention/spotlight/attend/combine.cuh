@@ -95,39 +95,40 @@ __device__ inline void merge_warps(RowState<T, kDim>& state, int32_t heads, floa
   }
 }
 
-// partials: of `parts` pieces next to each other. weights: [parts, 16] in shared memory.
+// partials: of `parts` pieces next to each other. weights: [parts, 16] in shared memory. Three trips
+// to device memory whatever the number of pieces, as long as it is moderate.
 template <typename T, int kDim>
 __device__ inline void merge_pieces(const float* partials, int32_t parts, int32_t heads,
                                     float* weights, T* out) {
-  constexpr int kWarps = RowTile<T, kDim>::kWarps;
-  const int32_t lane = threadIdx.x % 32, warp = threadIdx.x / 32;
+  constexpr int kThreads = RowTile<T, kDim>::kWarps * 32;
   const int64_t stride = partial_floats(heads, kDim);
-  for (int32_t head = warp; head < heads; head += kWarps) {
-    float highest = -INFINITY, all = 0.0f;
-    for (int32_t part = lane; part < parts; part += 32)
-      highest = fmaxf(highest, __ldcg(partials + part * stride + head));
-#pragma unroll
-    for (int step = 16; step > 0; step /= 2)
-      highest = fmaxf(highest, __shfl_xor_sync(~0u, highest, step));
-    for (int32_t part = lane; part < parts; part += 32) {
-      const float weight = weight_of(__ldcg(partials + part * stride + head), highest);
-      weights[part * kMostRows + head] = weight;
-      all += weight * __ldcg(partials + part * stride + kMostRows + head);
-    }
-#pragma unroll
-    for (int step = 16; step > 0; step /= 2) all += __shfl_xor_sync(~0u, all, step);
-    const float scale = 1.0f / all;
-    for (int32_t part = lane; part < parts; part += 32) weights[part * kMostRows + head] *= scale;
-  }
+  const int32_t own = threadIdx.x % kMostRows, group = threadIdx.x / kMostRows;
+  for (int32_t part = group; part < parts; part += kThreads / kMostRows)
+    weights[part * kMostRows + own] =
+        own < heads ? __ldcg(partials + part * stride + own) : -INFINITY;
   __syncthreads();
-  for (int32_t i = threadIdx.x; i < heads * (kDim / 4); i += kWarps * 32) {
+  float highest = -INFINITY;
+#pragma unroll 4
+  for (int32_t part = 0; part < parts; part++)
+    highest = fmaxf(highest, weights[part * kMostRows + own]);
+  __syncthreads();
+  for (int32_t part = group; part < parts; part += kThreads / kMostRows)
+    weights[part * kMostRows + own] = weight_of(weights[part * kMostRows + own], highest);
+  __syncthreads();
+  for (int32_t i = threadIdx.x; i < heads * (kDim / 4); i += kThreads) {
     const int32_t head = i / (kDim / 4);
     const float* from = partials + 2 * kMostRows + i * 4;
+    const float* sums = partials + kMostRows + head;
     float4 four{};
-#pragma unroll 12
-    for (int32_t part = 0; part < parts; part++)
-      add_scaled(four, weights[part * kMostRows + head],
-                 __ldcg(reinterpret_cast<const float4*>(from + part * stride)));
+    float all = 0.0f;
+#pragma unroll 20
+    for (int32_t part = 0; part < parts; part++) {
+      const float weight = weights[part * kMostRows + head];
+      all += weight * __ldcg(sums + part * stride);
+      add_scaled(four, weight, __ldcg(reinterpret_cast<const float4*>(from + part * stride)));
+    }
+    const float scale = 1.0f / all;
+    four.x *= scale, four.y *= scale, four.z *= scale, four.w *= scale;
     store_four(out + i * 4, four);
   }
 }

@@ -15,41 +15,6 @@ namespace {
 
 constexpr int32_t kThreads = 320;
 constexpr int32_t kWarps = kThreads / 32;
-// A guess lies so many norms of the query code under the last threshold.
-constexpr float kMargin = 0.3f;
-
-__device__ inline uint32_t below(int32_t lane) { return (1u << lane) - 1; }
-
-// Sum and norm of a query code's magnitudes and the guess they give, by one warp.
-__device__ QuerySpread spread_of(const uint32_t* query, int32_t words, int32_t magnitudes,
-                                 float carried, int32_t bins) {
-  const int32_t lane = threadIdx.x % 32;
-  int32_t sum = 0, squares = 0;
-  if (magnitudes == 0) {
-    if (lane == 0) sum = squares = 32 * words;
-  } else if (lane < words) {
-    for (int32_t p = 0; p < magnitudes; p++) {
-      const uint32_t one = query[(1 + p) * words + lane];
-      sum += __popc(one) << p;
-      for (int32_t o = 0; o < magnitudes; o++)
-        squares += __popc(one & query[(1 + o) * words + lane]) << (p + o);
-    }
-  }
-#pragma unroll
-  for (int32_t step = 16; step > 0; step /= 2) {
-    sum += __shfl_xor_sync(~0u, sum, step);
-    squares += __shfl_xor_sync(~0u, squares, step);
-  }
-  QuerySpread spread;
-  spread.sum = sum;
-  spread.norm = sqrtf(static_cast<float>(squares));
-  if (carried != 0.0f) {
-    const float guess = 0.5f * ((carried - kMargin) * spread.norm + static_cast<float>(sum));
-    spread.guess = static_cast<int32_t>(fminf(fmaxf(guess, 0.0f), static_cast<float>(bins)));
-  }
-  return spread;
-}
-
 // Shared memory: the histogram, [histogram()] counters.
 template <int kWords, int kMagnitudes>
 __global__ void __launch_bounds__(kThreads, kWords == 8 ? 1 : 2) score_kernel(const ScoreOp op) {
@@ -57,7 +22,6 @@ __global__ void __launch_bounds__(kThreads, kWords == 8 ? 1 : 2) score_kernel(co
   using Code = typename Reader::Code;
   constexpr int32_t kDepth = Reader::kDepth;
   __shared__ int32_t scratch[kWarps];
-  __shared__ int32_t shared_guess;
   auto* histogram = reinterpret_cast<uint32_t*>(ptx::shared_memory());
   const RetrievalShape& shape = op.workspace.shape;
   const int32_t heads = shape.virtual_heads(), selections = shape.selections();
@@ -109,16 +73,7 @@ __global__ void __launch_bounds__(kThreads, kWords == 8 ? 1 : 2) score_kernel(co
     for (int32_t i = 0; i < kDepth; i++)
       if (i < steps) fetch(i, held[i]);
 
-    if (warp == 0) {
-      const float carried =
-          op.carried ? __ldcg(op.carried + static_cast<int64_t>(query.seat) * heads + piece.head)
-                     : 0.0f;
-      const QuerySpread spread = spread_of(code, words, kMagnitudes, carried, bins);
-      if (lane == 0) shared_guess = spread.guess;
-      if (lane == 0 && piece.part == 0) op.workspace.spread[piece.unit] = spread;
-    }
     __syncthreads();
-    const int32_t guess = shared_guess;
 
     for (int32_t base = 0; base < steps; base += kDepth) {
 #pragma unroll
@@ -133,16 +88,7 @@ __global__ void __launch_bounds__(kThreads, kWords == 8 ? 1 : 2) score_kernel(co
         const bool counts_high = position + 32 >= from && position + 32 < to;
         counted.add(low, counts_low);
         counted.add(high, counts_high);
-        const bool keeps_low = counts_low && low >= guess;
-        const bool keeps_high = counts_high && high >= guess;
-        const uint32_t kept_low = __ballot_sync(~0u, keeps_low);
-        const uint32_t kept_high = __ballot_sync(~0u, keeps_high);
-        uint16_t* scores = op.workspace.scores + (linear + block) * kBlockSize;
-        if (keeps_low) scores[__popc(kept_low & below(lane))] = static_cast<uint16_t>(low);
-        if (keeps_high)
-          scores[__popc(kept_low) + __popc(kept_high & below(lane))] = static_cast<uint16_t>(high);
-        if (lane == 0)
-          op.workspace.kept[linear + block] = static_cast<uint64_t>(kept_high) << 32 | kept_low;
+        op.workspace.scores[(linear + block) * 32 + lane] = static_cast<uint32_t>(high) << 16 | low;
       }
     }
     __syncthreads();

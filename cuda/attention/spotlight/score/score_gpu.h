@@ -1,8 +1,6 @@
-// Scores on the GPU: every candidate of every sparse query against the query's code, counted
-// exactly and kept where they may matter. Scores below a guess of the threshold (a little under the
-// last step's) are counted but not kept: at a 2% budget that saves nine tenths of the writes and
-// all but a few of the reads of the attend kernel, which scores again what it misses when a guess
-// was too high. So the guess decides how fast a step is, never what it selects.
+// Scores on the GPU: every candidate of every sparse query against the query's code, counted and
+// kept. Keeping only what lies above a guess of the threshold (the last step's) writes less, but a
+// guess that is too high has to be paid for by scoring again, and that cost more than it saved.
 #pragma once
 
 #include "attention/gpu/retrieval.h"
@@ -20,9 +18,6 @@ struct ScoreOp {
   Queries queries;
   // [queries, kv_heads, selections, planes, words], see view.h; 16-byte aligned.
   const uint32_t* query_codes = nullptr;
-  // [seats, virtual_heads] of this layer: the last threshold in units of the query code's norm, 0:
-  // none yet. Zeroed once by its owner; any value is right. Null: no guess, everything is kept.
-  const float* carried = nullptr;
   Workspace workspace;
 };
 
@@ -30,7 +25,7 @@ struct ScoreOp {
 // query_codes' address must be in place before the launch before this one began; what that launch
 // writes (query codes, codes of new tokens) is waited for.
 void score(cudaStream_t stream, const ScoreOp& op);
-// The same by the obvious kernel: every score kept, one thread a token. For tests and to compare
+// The same by the obvious kernel: one thread a token. For tests and to compare
 // with.
 void score_naive(cudaStream_t stream, const ScoreOp& op);
 

@@ -30,7 +30,10 @@ __global__ void score_tokens(const ScoreOp op) {
           static_cast<int64_t>(heads) * start + static_cast<int64_t>(head) * blocks + block;
       const int32_t position = block * kBlockSize + static_cast<int32_t>(threadIdx.x);
       const bool counts = position >= query.sink && position < query.context - query.recent;
-      op.workspace.scores[linear * kBlockSize + threadIdx.x] = static_cast<uint16_t>(score);
+      // The low half of the word is that of the token 32 before; halves are stored apart.
+      reinterpret_cast<uint16_t*>(op.workspace.scores)[(linear * 32 + threadIdx.x % 32) * 2 +
+                                                       threadIdx.x / 32] =
+          static_cast<uint16_t>(score);
       if (counts)
         for (int32_t bin = 0; bin <= score; bin++)
           atomicAdd(op.workspace.at_least + static_cast<int64_t>(unit) * shape.histogram() + bin,
