@@ -11,6 +11,7 @@ namespace {
 
 constexpr int32_t kMostRows = 16;  // query heads of one selection: a tensor core tile
 constexpr int32_t kMostBits = 512;
+constexpr int64_t kMostMerged = 256;  // pieces of one query: what merges them has so much memory
 
 // What a piece costs besides its work, the least work worth a piece of its own, and how many pieces
 // a multiprocessor runs at once: two share its bandwidth but hide each other's waits, at the price
@@ -159,8 +160,10 @@ void plan_queries(const RetrievalShape& shape, const Query* list, int32_t count,
   const int32_t heads = shape.virtual_heads();
   const int64_t score_most =
       most_work(list, count, score_cost, kScorePiece, heads, shape.multiprocessors);
-  const int64_t attend_most =
+  int64_t attend_most =
       most_work(list, count, attend_cost, kAttendPiece, heads, shape.multiprocessors);
+  for (int32_t i = 0; i < count; i++)
+    attend_most = std::max(attend_most, (attend_cost(list[i]) + kMostMerged - 1) / kMostMerged);
   int64_t blocks = 0;
   QueryShare sum;
   for (int32_t i = 0; i < count; i++) {

@@ -18,6 +18,7 @@ namespace {
 // Two CTAs share a multiprocessor, or one and one of the score kernel: this fills what the tiles
 // leave of its memory.
 constexpr int32_t kListed = 1536;  // rows gathered at once: a multiple of 16 * kWarps
+constexpr int32_t kFew = 8;        // rows of a block that its thread lists by itself
 
 template <typename T, int kDim>
 struct Layout {
@@ -28,6 +29,7 @@ struct Layout {
   static constexpr int kRows = kQ + kMostRows * kDim * 2;
   static constexpr int kBytes = kRows + kListed * 4;
   static_assert(Tile::kBytes >= (Tile::kWarps * kMostRows * (kDim + 2) + 2 * kMostRows) * 4);
+  static_assert(Tile::kBytes >= 2 * 256 * kMostRows * 4);  // two numbers a merged piece and head
   // Scores of a warp's blocks, twice over, lie in the place of its tiles.
   static_assert(Tile::kStages * Tile::kStage * 2 >= 2 * 32 * 32 * 4);
 };
@@ -154,20 +156,23 @@ __global__ void __launch_bounds__(RowTile<T, kDim>::kWarps * 32, 2)
           if (wanted > 0) {
             ptx::wait_copies<1>();
             __syncwarp();
-            const Compared compared = compare_blocks(scores + turn % 2 * 1024, choice.threshold);
-            __syncwarp();  // read before what comes after the next is copied there
+            const uint32_t* own = scores + turn % 2 * 1024;
             const uint64_t candidates =
                 here ? mask_of(block, query.sink, query.context - query.recent) : 0;
-            uint64_t equal = compared.equal & candidates;
-            if (choice.skip > equal_before) {
+            uint64_t chosen = at_least_in(own, choice.threshold) & candidates;
+            if (choice.skip > equal_before) {  // the oldest of those equal to it are left out
+              uint64_t equal = chosen & ~at_least_in(own, choice.threshold + 1);
               int32_t sum;
               const int32_t before =
                   equal_before + sum_before<kThreads>(__popcll(equal), scratch, &sum);
               equal_before += sum;
-              for (int32_t left = min(choice.skip - before, __popcll(equal)); left > 0; left--)
+              for (int32_t left = choice.skip - before; left > 0 && equal; left--) {
+                chosen &= ~(equal & (0 - equal));
                 equal &= equal - 1;
+              }
             }
-            selected |= compared.above & candidates | equal;
+            __syncwarp();  // read before what comes after the next is copied there
+            selected |= chosen;
           }
           turn++;
 
@@ -175,7 +180,7 @@ __global__ void __launch_bounds__(RowTile<T, kDim>::kWarps * 32, 2)
           const int32_t cost = here ? __popcll(selected) + 1 : 0;
           const int32_t cost_at = cost_before + sum_before<kThreads>(cost, scratch, &sum);
           cost_before += sum;
-          tokens = 0;
+          tokens = what = 0;
           count = 0;
           if (here && cost_at >= from && cost_at < to) {
             if (op.trace && !dense) op.trace[linear + block] = selected;
@@ -195,9 +200,17 @@ __global__ void __launch_bounds__(RowTile<T, kDim>::kWarps * 32, 2)
         const auto put = [&](int32_t row, uint32_t value) {
           if (row >= done && row < end) rows[listed + row - done] = value;
         };
-#pragma unroll 1
-        for (int32_t i = 0; i < 32; i++) {
-          if (__shfl_sync(~0u, count, i) == 0) continue;
+        // A block of few rows is listed by its thread, one of many by the warp.
+        if (count <= kFew) {
+          const uint32_t unit = what & ((1u << kUnitBits) - 1), left = what >> kUnitBits;
+          int32_t row = first_row;
+          for (uint64_t rest = tokens; rest; rest &= rest - 1)
+            put(row++, token_row(unit, __ffsll(static_cast<long long>(rest)) - 1));
+          if (left) put(row, summary_row(unit, static_cast<int32_t>(left)));
+        }
+        __syncwarp();
+        for (uint32_t many = __ballot_sync(~0u, count > kFew); many; many &= many - 1) {
+          const int32_t i = __ffs(static_cast<int>(many)) - 1;
           int32_t row = __shfl_sync(~0u, first_row, i);
           const uint64_t mask = __shfl_sync(~0u, tokens, i);
           const uint32_t of_block = __shfl_sync(~0u, what, i);

@@ -108,29 +108,20 @@ __device__ inline Window find_window(const Workspace& workspace, const Query& qu
   return *shared;
 }
 
-// Tokens of a block that score above the threshold, and those equal to it.
-struct Compared {
-  uint64_t above, equal;
-};
-
-// Lane i is told of the i-th of a warp's 32 blocks. scores: theirs, in shared memory as in the
-// workspace; those of blocks that are not there count nothing as long as their lanes ignore it.
-__device__ inline Compared compare_blocks(const uint32_t* scores, int32_t threshold) {
+// Which tokens of a warp's 32 blocks score `least` or more: lane i is told of the i-th block.
+// scores: in shared memory as in the workspace; lanes whose block is not there ignore what they are
+// told.
+__device__ inline uint64_t at_least_in(const uint32_t* scores, int32_t least) {
   const int32_t lane = threadIdx.x % 32;
-  Compared result{0, 0};
-#pragma unroll 2
+  uint32_t low = 0, high = 0;
+#pragma unroll 8
   for (int32_t i = 0; i < 32; i++) {
     const uint32_t pair = scores[i * 32 + lane];
-    const auto low = static_cast<int32_t>(pair & 0xffff), high = static_cast<int32_t>(pair >> 16);
-    const uint32_t above_low = __ballot_sync(~0u, low > threshold);
-    const uint32_t above_high = __ballot_sync(~0u, high > threshold);
-    const uint32_t equal_low = __ballot_sync(~0u, low == threshold);
-    const uint32_t equal_high = __ballot_sync(~0u, high == threshold);
-    if (lane == i)
-      result = {static_cast<uint64_t>(above_high) << 32 | above_low,
-                static_cast<uint64_t>(equal_high) << 32 | equal_low};
+    const uint32_t of_low = __ballot_sync(~0u, static_cast<int32_t>(pair & 0xffff) >= least);
+    const uint32_t of_high = __ballot_sync(~0u, static_cast<int32_t>(pair >> 16) >= least);
+    if (lane == i) low = of_low, high = of_high;
   }
-  return result;
+  return static_cast<uint64_t>(high) << 32 | low;
 }
 
 }  // namespace spotlight::gpu

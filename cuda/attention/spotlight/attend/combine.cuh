@@ -95,40 +95,56 @@ __device__ inline void merge_warps(RowState<T, kDim>& state, int32_t heads, floa
   }
 }
 
-// partials: of `parts` pieces next to each other. weights: [parts, 16] in shared memory. Three trips
-// to device memory whatever the number of pieces, as long as it is moderate.
+// partials: of `parts` pieces next to each other. memory: [2, parts, 16] in shared memory. What is
+// read from device memory is read in few trips, many numbers at once.
 template <typename T, int kDim>
 __device__ inline void merge_pieces(const float* partials, int32_t parts, int32_t heads,
-                                    float* weights, T* out) {
+                                    float* memory, T* out) {
   constexpr int kThreads = RowTile<T, kDim>::kWarps * 32;
+  constexpr int kAtOnce = 16;
   const int64_t stride = partial_floats(heads, kDim);
   const int32_t own = threadIdx.x % kMostRows, group = threadIdx.x / kMostRows;
-  for (int32_t part = group; part < parts; part += kThreads / kMostRows)
-    weights[part * kMostRows + own] =
-        own < heads ? __ldcg(partials + part * stride + own) : -INFINITY;
-  __syncthreads();
-  float highest = -INFINITY;
+  float* weights = memory;
+  float* sums = memory + parts * kMostRows;
+  if (own < heads) {
 #pragma unroll 4
-  for (int32_t part = 0; part < parts; part++)
-    highest = fmaxf(highest, weights[part * kMostRows + own]);
+    for (int32_t part = group; part < parts; part += kThreads / kMostRows) {
+      weights[part * kMostRows + own] = __ldcg(partials + part * stride + own);
+      sums[part * kMostRows + own] = __ldcg(partials + part * stride + kMostRows + own);
+    }
+  }
   __syncthreads();
-  for (int32_t part = group; part < parts; part += kThreads / kMostRows)
-    weights[part * kMostRows + own] = weight_of(weights[part * kMostRows + own], highest);
+  float highest = -INFINITY, all = 0.0f;
+  if (own < heads) {
+#pragma unroll 4
+    for (int32_t part = 0; part < parts; part++)
+      highest = fmaxf(highest, weights[part * kMostRows + own]);
+#pragma unroll 4
+    for (int32_t part = 0; part < parts; part++)
+      all += weight_of(weights[part * kMostRows + own], highest) * sums[part * kMostRows + own];
+  }
+  __syncthreads();
+  if (own < heads) {
+    const float scale = 1.0f / all;
+    for (int32_t part = group; part < parts; part += kThreads / kMostRows)
+      weights[part * kMostRows + own] =
+          weight_of(weights[part * kMostRows + own], highest) * scale;
+  }
   __syncthreads();
   for (int32_t i = threadIdx.x; i < heads * (kDim / 4); i += kThreads) {
     const int32_t head = i / (kDim / 4);
     const float* from = partials + 2 * kMostRows + i * 4;
-    const float* sums = partials + kMostRows + head;
     float4 four{};
-    float all = 0.0f;
-#pragma unroll 20
-    for (int32_t part = 0; part < parts; part++) {
-      const float weight = weights[part * kMostRows + head];
-      all += weight * __ldcg(sums + part * stride);
-      add_scaled(four, weight, __ldcg(reinterpret_cast<const float4*>(from + part * stride)));
+#pragma unroll 1
+    for (int32_t base = 0; base < parts; base += kAtOnce) {
+      float4 some[kAtOnce];
+#pragma unroll
+      for (int32_t j = 0; j < kAtOnce; j++)
+        some[j] = __ldcg(reinterpret_cast<const float4*>(from + min(base + j, parts - 1) * stride));
+#pragma unroll
+      for (int32_t j = 0; j < kAtOnce; j++)
+        add_scaled(four, base + j < parts ? weights[(base + j) * kMostRows + head] : 0.0f, some[j]);
     }
-    const float scale = 1.0f / all;
-    four.x *= scale, four.y *= scale, four.z *= scale, four.w *= scale;
     store_four(out + i * 4, four);
   }
 }
