@@ -64,9 +64,8 @@ CudaAttention<T>::CudaAttention(const DeviceOptions& options, const AttentionLim
       kBlocksOverPool * limits_.blocks, int64_t{kSliceStep} * limits_.table_stride, kMostBlocks));
   shape.multiprocessors = limits_.multiprocessors;
   shape.capability = limits_.capability;
-  retrieval_ =
-      std::make_shared<RetrievalMemory>(shape, limits_.tokens,
-                                        std::min(options.code_bits, gpu::kMaxLinearBits));
+  retrieval_ = std::make_shared<RetrievalMemory>(shape, limits_.tokens,
+                                                 std::min(options.code_bits, gpu::kMaxLinearBits));
 }
 
 template <typename T>

@@ -20,7 +20,7 @@ struct AttendOp {
   Queries queries;
   const T* q = nullptr;  // [tokens, query_heads, head_dim] post-RoPE, 16-byte aligned
   T* out = nullptr;      // alike
-  int64_t q_stride = 0, out_stride = 0;   // elements from one token to the next, multiples of 8
+  int64_t q_stride = 0, out_stride = 0;  // elements from one token to the next, multiples of 8
   // null, or [B] (see Workspace): the selected tokens of every block of every sparse query and
   // virtual head, one bit a token; the open block's tokens that are only read besides are not among
   // them.

@@ -127,8 +127,7 @@ __device__ inline void merge_pieces(const float* partials, int32_t parts, int32_
   if (own < heads) {
     const float scale = 1.0f / all;
     for (int32_t part = group; part < parts; part += kThreads / kMostRows)
-      weights[part * kMostRows + own] =
-          weight_of(weights[part * kMostRows + own], highest) * scale;
+      weights[part * kMostRows + own] = weight_of(weights[part * kMostRows + own], highest) * scale;
   }
   __syncthreads();
   for (int32_t i = threadIdx.x; i < heads * (kDim / 4); i += kThreads) {

@@ -42,8 +42,7 @@ void check_scores(World& world) {
     for (int32_t head = 0; head < heads; head++) {
       const int64_t unit = static_cast<int64_t>(i) * heads + head;
       const std::vector<int16_t> scores = world.scores(i, head);
-      const auto made =
-          fetch(workspace.scores + world.linear(i, head) * 32, int64_t{blocks} * 32);
+      const auto made = fetch(workspace.scores + world.linear(i, head) * 32, int64_t{blocks} * 32);
       for (int32_t position = from; position < to; position++) {
         const uint32_t pair = made[position / kBlockSize * 32 + position % 32];
         CHECK_EQ(static_cast<int32_t>(position / 32 % 2 ? pair >> 16 : pair & 0xffff),

@@ -31,8 +31,8 @@ __global__ void score_tokens(const ScoreOp op) {
       const int32_t position = block * kBlockSize + static_cast<int32_t>(threadIdx.x);
       const bool counts = position >= query.sink && position < query.context - query.recent;
       // The low half of the word is that of the token 32 before; halves are stored apart.
-      reinterpret_cast<uint16_t*>(op.workspace.scores)[(linear * 32 + threadIdx.x % 32) * 2 +
-                                                       threadIdx.x / 32] =
+      reinterpret_cast<uint16_t*>(
+          op.workspace.scores)[(linear * 32 + threadIdx.x % 32) * 2 + threadIdx.x / 32] =
           static_cast<uint16_t>(score);
       if (counts)
         for (int32_t bin = 0; bin <= score; bin++)
