@@ -1,6 +1,8 @@
 # ggml as the target spotlight_ggml: GGML_ROOT or a system package first, else the source that scripts/ggml.mjs brings into the cache.
 # Static and without OpenMP: the engine owns one ggml thread pool, and an addon that carries its ggml loads anywhere.
+# spotlight_ggml_headers is what objects need that are only compiled: ggml is not built for them.
 add_library(spotlight_ggml INTERFACE)
+add_library(spotlight_ggml_headers INTERFACE)
 
 if(DEFINED ENV{GGML_ROOT} AND NOT GGML_ROOT)
   set(GGML_ROOT "$ENV{GGML_ROOT}")
@@ -56,7 +58,9 @@ if(ggml_source)
   target_compile_options(ggml-cpu PRIVATE "SHELL:-include ${CMAKE_CURRENT_SOURCE_DIR}/device/cpu/relax.h")
   target_link_libraries(spotlight_ggml INTERFACE ggml)
   target_include_directories(spotlight_ggml INTERFACE "${ggml_source}/include")
+  target_include_directories(spotlight_ggml_headers INTERFACE "${ggml_source}/include")
 else()
   message(STATUS "ggml: the installed package at ${ggml_DIR}")
   target_link_libraries(spotlight_ggml INTERFACE ggml::ggml)
+  target_include_directories(spotlight_ggml_headers INTERFACE $<TARGET_PROPERTY:ggml::ggml,INTERFACE_INCLUDE_DIRECTORIES>)
 endif()
