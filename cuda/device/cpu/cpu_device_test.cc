@@ -35,8 +35,9 @@ void check_model(const ModelConfig& config, bool bf16_v, int threads) {
   const std::vector<Vec> want_a = reference(weights, a), want_b = reference(weights, b);
   const std::vector<int32_t> table_a = {7, 3, 9}, table_b = {1, 4};
   const auto expect = [&](const std::vector<float>& got, const Vec& want) {
-    CHECK_CLOSE(got, std::vector<float>(want.begin(), want.end()), bf16_v ? 0.15 : 8e-3,
-                2e-4);  // ggml rounds the input of a bf16 matrix to bf16
+    // K and V are rounded to binary16, which a row of sharp attention magnifies (0.007 built for
+    // this machine, 0.018 for x86-64-v2); ggml rounds the input of a bf16 matrix to bf16.
+    CHECK_CLOSE(got, std::vector<float>(want.begin(), want.end()), bf16_v ? 0.15 : 0.025, 2e-4);
   };
   // The whole of b with logits everywhere, more of them than one head graph takes; then b's blocks
   // serve again below.
