@@ -5,7 +5,6 @@
 // usage: attention_cuda_bench [--shape NAMES] [--batch LIST] [--contexts LIST] [--fraction F]
 //        [--repetitions N] [--no-errors] [--noise]
 // --noise: keys without structure, so that what is selected lies scattered.
-#include <sstream>
 
 #include "bench/attention_methods.cuh"
 #include "bench/attention_reference.cuh"
@@ -196,12 +195,6 @@ class Case {
   double baseline_ = 0;  // dense cuDNN; FlashInfer without it
 };
 
-std::vector<std::string> words_of(const std::string& text) {
-  std::vector<std::string> words;
-  std::istringstream in(text);
-  for (std::string word; std::getline(in, word, ',');) words.push_back(word);
-  return words;
-}
 std::vector<int32_t> numbers_of(const std::string& text) {
   std::vector<int32_t> numbers;
   for (const std::string& word : words_of(text)) numbers.push_back(std::stoi(word));

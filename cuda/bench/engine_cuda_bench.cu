@@ -8,7 +8,6 @@
 #include <deque>
 #include <future>
 #include <mutex>
-#include <sstream>
 
 #include "bench/gpu_bench.cuh"
 #include "engine/engine.h"
@@ -175,13 +174,6 @@ double step_bytes(const ModelConfig& config, const Size& size, const std::string
   const double tail_layers = std::max(0, config.layers - AttentionSettings().tail_from);
   return weights + config.layers * (size.batch * (codes + selected) + encoders) +
          tail_layers * size.batch * tail;
-}
-
-std::vector<std::string> words_of(const std::string& text) {
-  std::vector<std::string> words;
-  std::istringstream in(text);
-  for (std::string word; std::getline(in, word, ',');) words.push_back(word);
-  return words;
 }
 
 Options parse(int count, char** words) {

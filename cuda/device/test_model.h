@@ -259,4 +259,11 @@ inline std::vector<std::vector<float>> step(Device& device, const Transformer& m
   return result;
 }
 
+inline std::vector<int32_t> random_tokens(size_t count, int32_t vocab, uint32_t seed) {
+  std::mt19937 random(seed);
+  std::vector<int32_t> tokens(count);
+  for (int32_t& token : tokens) token = static_cast<int32_t>(random() % vocab);
+  return tokens;
+}
+
 }  // namespace spotlight::check

@@ -13,6 +13,7 @@
 namespace spotlight {
 namespace {
 
+using check::random_tokens;
 using check::RandomWeights;
 using check::Rounding;
 using check::small;
@@ -25,13 +26,6 @@ DeviceOptions options_for(const ModelConfig& config) {
   options.max_tokens = 200;
   options.max_sequences = 16;
   return options;
-}
-
-std::vector<int32_t> random_tokens(size_t count, int32_t vocab, uint32_t seed) {
-  std::mt19937 random(seed);
-  std::vector<int32_t> tokens(count);
-  for (int32_t& token : tokens) token = static_cast<int32_t>(random() % vocab);
-  return tokens;
 }
 
 Artifact random_artifact(const ModelConfig& config, const char* encoder, int32_t bits,

@@ -15,6 +15,7 @@
 namespace spotlight {
 namespace {
 
+using check::random_tokens;
 using check::RandomWeights;
 using check::reference;
 using check::Rounding;
@@ -51,13 +52,6 @@ DeviceOptions options_for(const ModelConfig& config, const char* backend) {
   options.max_tokens = 200;
   options.max_sequences = 16;
   return options;
-}
-
-std::vector<int32_t> random_tokens(size_t count, int32_t vocab, uint32_t seed) {
-  std::mt19937 random(seed);
-  std::vector<int32_t> tokens(count);
-  for (int32_t& token : tokens) token = static_cast<int32_t>(random() % vocab);
-  return tokens;
 }
 
 template <typename T>
