@@ -57,7 +57,7 @@ async function worker(stepMs: number): Promise<void> {
 
 function floor(stepMs: number): void {
   let steps = 0;
-  const service: WorkerServer = {
+  const service: Pick<WorkerServer, 'serve' | 'describe' | 'encode'> = {
     serve: (call) => {
       setInterval(() => {
         steps++;

@@ -140,7 +140,7 @@ export class FakeWorker {
   }
 
   async #listen(): Promise<void> {
-    const handlers: WorkerServer = {
+    const handlers: Pick<WorkerServer, 'serve' | 'describe' | 'encode'> = {
       serve: (call) => {
         this.#serve(call);
       },

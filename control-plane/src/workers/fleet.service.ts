@@ -28,7 +28,7 @@ export class FleetService {
   ) {}
 
   /** For `server.addService(FleetService.definition, service.handlers())`. */
-  handlers(): FleetServer {
+  handlers(): Pick<FleetServer, 'join'> {
     return {
       join: (call) => {
         this.join(call);

@@ -18,7 +18,7 @@ export class ScriptedWorker {
 
   static async start(port = 0): Promise<ScriptedWorker> {
     const server = new Server({ 'grpc.max_receive_message_length': -1 });
-    const handlers: WorkerServer = {
+    const handlers: Pick<WorkerServer, 'serve' | 'describe' | 'encode'> = {
       serve: (call) => {
         worker.streams.push(call);
         call.on('data', ({ message }: ServeRequest) => {

@@ -1,6 +1,6 @@
 // Owner of the two artifact slots: what is loaded where, and which one new requests are pinned to.
 import type { ArtifactInfo, Engine, SlotId } from '@spotlight/cuda';
-import type { ArtifactSlot } from '@spotlight/proto';
+import { ArtifactSlot, SlotState } from '@spotlight/proto';
 
 const SLOTS: readonly SlotId[] = [0, 1];
 
@@ -37,7 +37,7 @@ export class SlotTable {
   list(): ArtifactSlot[] {
     return SLOTS.map((slot) => {
       const info = this.native.artifacts[slot];
-      return {
+      return ArtifactSlot.fromPartial({
         slot,
         artifactDigest: info?.digest ?? '',
         active: slot === this.activeSlot,
@@ -46,7 +46,8 @@ export class SlotTable {
         bits: info?.bits ?? 0,
         // Codes are made as keys are stored, so what is cached is of the artifact that is loaded.
         rehashed: info === undefined ? 0 : 1,
-      };
+        state: info === undefined ? SlotState.EMPTY : SlotState.READY,
+      });
     });
   }
 }

@@ -36,13 +36,9 @@ export class DesiredState {
 
   private reconcileSlots(directive: Directive): string {
     for (const wanted of directive.slots) {
-      const slot = this.slots.list().find((candidate) => candidate.slot === wanted.slot);
-      if (slot === undefined) return `this worker has no slot ${wanted.slot}`;
-      if (slot.artifactDigest !== wanted.artifactDigest) {
-        const has = slot.artifactDigest === '' ? 'nothing' : slot.artifactDigest;
-        return `slot ${wanted.slot} holds ${has}, artifact ${wanted.artifactDigest} is not on this worker`;
-      }
-      if (wanted.active && !slot.active) this.slots.activate(wanted.slot);
+      const slot = this.slots.list().find((each) => each.artifactDigest === wanted.artifactDigest);
+      if (slot === undefined) return `artifact ${wanted.artifactDigest} is not on this worker`;
+      if (wanted.active && !slot.active) this.slots.activate(slot.slot);
     }
     return '';
   }

@@ -1,5 +1,6 @@
 // A4, A5: joins every control plane given and keeps them told: a report on every interval, and at once when something changed.
-import type { DescribeResponse, Hello, Load, Report } from '@spotlight/proto';
+import type { DescribeResponse, Hello, Load } from '@spotlight/proto';
+import { Report } from '@spotlight/proto';
 import type { Logger } from 'pino';
 import type { SlotTable } from '../artifact/slots.js';
 import type { WorkerStatus } from '../telemetry/health.js';
@@ -9,6 +10,7 @@ import { ControlPlaneLink } from './link.js';
 
 const INTERVAL_MS = 1000;
 const LEAST_INTERVAL_MS = 50;
+const STARTED = BigInt(Math.round(performance.timeOrigin));
 
 export interface FleetOptions {
   readonly controlPlanes: readonly string[];
@@ -75,14 +77,15 @@ export class Fleet {
   private report(): Report {
     const { status, load, slots, desired } = this.options;
     const { state, reason } = status.judgement;
-    return {
+    return Report.fromPartial({
       state,
       load: load(),
       slots: slots.list(),
       generation: desired.generation,
       lastStepAgeMs: status.lastStepAgeMs,
       message: [reason, desired.message].filter((part) => part !== '').join('; '),
-    };
+      startedUnixMs: STARTED,
+    });
   }
 
   private reportAll(): void {

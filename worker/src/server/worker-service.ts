@@ -28,7 +28,7 @@ export interface ServiceParts {
 export function workerService(
   { engine, tokenizer, describe, closedFor, log }: ServiceParts,
   streams: Set<ServeStream>,
-): WorkerServer {
+): Pick<WorkerServer, 'serve' | 'describe' | 'encode'> {
   return {
     serve: (call) => {
       log.info({ peer: call.getPeer() }, 'serve stream opened');
