@@ -4,12 +4,16 @@ import { sql } from 'drizzle-orm';
 import {
   bigint,
   boolean,
+  index,
+  integer,
   jsonb,
   pgSequence,
   pgTable,
   primaryKey,
+  real,
   text,
   timestamp,
+  unique,
 } from 'drizzle-orm/pg-core';
 
 const moment = (name: string): ReturnType<typeof timestamp<string, 'date'>> =>
@@ -80,3 +84,114 @@ export const settings = pgTable('settings', {
   value: jsonb('value').$type<unknown>().notNull(),
   updated: moment('updated').notNull().defaultNow(),
 });
+
+/** `rejected` is a draft that failed its validation; artifacts/states.ts holds the moves between them. */
+export type ArtifactState = 'draft' | 'validated' | 'active' | 'retired' | 'rejected';
+
+/** What a worker measured of an artifact on its built-in text. Shares in [0, 1]. */
+export interface ArtifactQuality {
+  readonly iou: number;
+  readonly keptMass: number;
+  readonly layers: readonly { readonly layer: number; readonly iou: number; readonly keptMass: number }[];
+  readonly workerId: string;
+  readonly device: string;
+  /** Digest of the attention settings it was measured under. */
+  readonly settingsDigest: string;
+  /** ISO 8601. */
+  readonly at: string;
+  /** The bar it did not reach, when an operator forced it through. */
+  readonly forcedOver?: string;
+}
+
+/** Hash artifacts by the SHA-256 of their bytes. What a worker came with is known before its bytes are: then the nullable ones are null. */
+export const artifacts = pgTable(
+  'artifacts',
+  {
+    digest: text('digest').primaryKey(),
+    state: text('state').$type<ArtifactState>().notNull(),
+    /** Why it was rejected or retired; empty otherwise. */
+    reason: text('reason').notNull().default(''),
+    /** Of the model it was made for. */
+    fingerprint: text('fingerprint').notNull(),
+    encoder: text('encoder').$type<'linear-asym' | 'mlp'>().notNull(),
+    /** Of a key code. */
+    bits: integer('bits').notNull(),
+    headDim: integer('head_dim').notNull(),
+    queryHeads: integer('query_heads').notNull(),
+    kvHeads: integer('kv_heads').notNull(),
+    /** Layers that carry codes, ascending; the others attend densely. */
+    layers: integer('layers').array(),
+    /** Every metadata entry of the file, as text. */
+    metadata: jsonb('metadata').$type<Readonly<Record<string, string>>>(),
+    /** Bytes. */
+    size: bigint('size', { mode: 'number' }),
+    /** Where the blob store has the bytes: a name of its own for each registration, so that a delete cannot meet a new push. */
+    blob: text('blob'),
+    /** Lineage: the artifact it was trained on from, which need not be here, and who handed it in: `upload`, `worker:ID`, `job:ID`. */
+    parent: text('parent'),
+    source: text('source').notNull(),
+    quality: jsonb('quality').$type<ArtifactQuality>(),
+    created: moment('created').notNull().defaultNow(),
+    changed: moment('changed').notNull().defaultNow(),
+  },
+  (table) => [index('artifacts_fingerprint').on(table.fingerprint)],
+);
+
+/** Uploads under way. How far one has come is what the blob store holds of it, so no row is written a range. */
+export const artifactUploads = pgTable('artifact_uploads', {
+  id: text('id').primaryKey(),
+  /** Bytes announced. */
+  size: bigint('size', { mode: 'number' }).notNull(),
+  /** Announced digest, checked at the end. */
+  digest: text('digest'),
+  parent: text('parent'),
+  source: text('source').notNull(),
+  created: moment('created').notNull().defaultNow(),
+  touched: moment('touched').notNull().defaultNow(),
+});
+
+/** A model under one set of attention settings: what a rollout changes the artifact of. Made when its first worker joins. */
+export const deployments = pgTable(
+  'deployments',
+  {
+    id: text('id').primaryKey(),
+    description: text('description').notNull().default(''),
+    modelId: text('model_id').notNull(),
+    modelFingerprint: text('model_fingerprint').notNull(),
+    settingsDigest: text('settings_digest').notNull(),
+    /** The settings themselves; null while only workers that do not tell them have joined. */
+    settings: jsonb('settings').$type<Readonly<Record<string, unknown>>>(),
+    /** Digest of what new requests are answered with; null serves densely. */
+    activeArtifact: text('active_artifact').references(() => artifacts.digest),
+    /** `join` while the artifact is what workers came with; a rollout's or an operator's choice outlives their flags. */
+    activatedBy: text('activated_by').$type<'join' | 'rollout' | 'operator'>().notNull(),
+    /** Drawn from directive_generation at each change of what workers should be. */
+    generation: bigint('generation', { mode: 'bigint' }).notNull(),
+    /** Least share of the active artifact's measured quality that validation asks of another, in (0, 1]. */
+    leastQuality: real('least_quality').notNull().default(0.8),
+    created: moment('created').notNull().defaultNow(),
+    changed: moment('changed').notNull().defaultNow(),
+  },
+  (table) => [unique('deployments_of').on(table.modelId, table.modelFingerprint, table.settingsDigest)],
+);
+
+/** Who changed what, written in the transaction of the change. The migration's trigger lets nobody change or remove a row. */
+export const auditLog = pgTable(
+  'audit_log',
+  {
+    id: bigint('id', { mode: 'number' }).primaryKey().generatedAlwaysAsIdentity(),
+    at: moment('at').notNull().defaultNow(),
+    /** Id of the key, `local` for the operator of a server without keys, `worker:ID`, or `rollout:ID`. */
+    actor: text('actor').notNull(),
+    /** Such as `artifact.retire`. */
+    action: text('action').notNull(),
+    /** Kind and id of what was changed: `artifact`, digest. */
+    kind: text('kind').notNull(),
+    object: text('object').notNull(),
+    before: jsonb('before').$type<Readonly<Record<string, unknown>>>(),
+    after: jsonb('after').$type<Readonly<Record<string, unknown>>>(),
+    /** Why, in words; empty when nobody said. */
+    reason: text('reason').notNull().default(''),
+  },
+  (table) => [index('audit_log_object').on(table.kind, table.object)],
+);

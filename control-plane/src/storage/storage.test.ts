@@ -10,7 +10,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { eq, sql } from 'drizzle-orm';
 import { Pool } from 'pg';
 import { pino } from 'pino';
-import { settings, workers } from './schema.js';
+import { auditLog, settings, workers } from './schema.js';
 import { Storage } from './storage.js';
 
 const log = pino({ level: 'silent' });
@@ -26,7 +26,16 @@ function sharedCases(start: () => Promise<Storage>): void {
       );
       assert.deepEqual(
         rows.map((row) => row.name),
-        ['api_keys', 'models', 'settings', 'workers'],
+        [
+          'api_keys',
+          'artifact_uploads',
+          'artifacts',
+          'audit_log',
+          'deployments',
+          'models',
+          'settings',
+          'workers',
+        ],
       );
       await storage.close();
     }
@@ -53,6 +62,28 @@ function sharedCases(start: () => Promise<Storage>): void {
     assert.deepEqual(found?.lastSeen, lastSeen);
     assert.equal(found.generation, 2n ** 60n);
     await second.close();
+  });
+
+  it('lets nobody change or remove a line of the audit log', async () => {
+    const storage = await start();
+    await storage.query((db) =>
+      db.insert(auditLog).values({ actor: 'k', action: 'artifact.retire', kind: 'artifact', object: 'd' }),
+    );
+    for (const statement of [
+      sql`update audit_log set actor = 'nobody'`,
+      sql`delete from audit_log`,
+      sql`truncate audit_log`,
+    ]) {
+      const refused = await storage.query((db) => db.execute(statement)).catch((error: unknown) => error);
+      assert.ok(refused instanceof Error);
+      assert.match(String(refused.cause), /audit_log is append-only/);
+    }
+    const rows = await storage.query((db) => db.select().from(auditLog));
+    assert.deepEqual(
+      rows.map(({ actor, action }) => [actor, action]),
+      [['k', 'artifact.retire']],
+    );
+    await storage.close();
   });
 
   it('rolls a failed transaction back and answers the next query', async () => {
