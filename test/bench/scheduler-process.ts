@@ -49,6 +49,7 @@ async function worker(stepMs: number): Promise<void> {
     engine,
     tokenizer,
     describe: () => DescribeResponse.fromPartial({}),
+    artifactPath: () => undefined,
     closedFor: () => undefined,
     log,
   });

@@ -70,7 +70,7 @@ async function start(
   const tokenizer = await openTokenizer(model, engine);
   // The artifact before any block is filled: codes are made as keys are stored.
   const slots = new SlotTable(engine);
-  await loadArtifact(config, native, engine, slots, log);
+  const came = await loadArtifact(config, native, engine, slots, log);
   // A step with the artifact in, so that it warms the way requests will take.
   log.info({ seconds: await warmStep(engine) }, 'warm step done');
   // What is served is settled now, and the loop runs before its door opens.
@@ -85,6 +85,7 @@ async function start(
     engine: loop,
     tokenizer,
     describe,
+    artifactPath: (digest) => (came?.digest === digest ? came.path : undefined),
     closedFor: () => (status.draining ? 'this worker is draining; send the request to another' : undefined),
     log,
   });
@@ -171,7 +172,7 @@ async function loadArtifact(
   engine: Engine,
   slots: SlotTable,
   log: Logger,
-): Promise<void> {
+): Promise<{ digest: string; path: string } | undefined> {
   const choice = await findArtifact({
     setting: config.artifact,
     fingerprint: engine.info.fingerprint,
@@ -179,13 +180,14 @@ async function loadArtifact(
   });
   if (choice.path === undefined) {
     log.warn({ reason: choice.reason }, 'no artifact: this model is served dense');
-    return;
+    return undefined;
   }
   const { digest, encoder, bits, layers } = await slots.load(0, choice.path);
   log.info(
     { digest, encoder, bits, layers: layers.length, reason: choice.reason },
     `artifact ${choice.path}`,
   );
+  return { digest, path: choice.path };
 }
 
 function stepLimits({

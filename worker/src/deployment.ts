@@ -68,6 +68,7 @@ export function describeWorker(
       source: deployment.origin,
       backend: deployment.attention.backend,
       settingsDigest: deployment.settingsDigest,
+      settings: JSON.stringify(deployment.attention),
     },
     device: info.device,
     deviceName: info.deviceName,

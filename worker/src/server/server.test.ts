@@ -1,10 +1,11 @@
 // The Worker service over real gRPC on a free port, with a fake engine and a small tokenizer behind it.
 import assert from 'node:assert/strict';
+import { readFile } from 'node:fs/promises';
 import { createServer } from 'node:net';
 import type { AddressInfo } from 'node:net';
 import type { ClientDuplexStream, ServiceError } from '@grpc/grpc-js';
 import { credentials, status } from '@grpc/grpc-js';
-import type { RequestUpdate, ServeResponse, Submit } from '@spotlight/proto';
+import type { ReadArtifactResponse, RequestUpdate, ServeResponse, Submit } from '@spotlight/proto';
 import {
   DescribeResponse,
   EncodeRequest,
@@ -89,7 +90,9 @@ describe('worker server', () => {
     closedFor = undefined;
     const describe = (): DescribeResponse =>
       DescribeResponse.fromPartial({ workerId: 'w1', model: { id: 'tiny' } });
-    const parts = { engine, tokenizer, describe, closedFor: () => closedFor, log };
+    const artifactPath = (digest: string): string | undefined =>
+      digest === 'own' ? import.meta.filename : digest === 'gone' ? '/nonexistent/artifact' : undefined;
+    const parts = { engine, tokenizer, describe, artifactPath, closedFor: () => closedFor, log };
     server = await WorkerGrpcServer.listen('127.0.0.1', 0, parts);
     client = new WorkerClient(server.address, credentials.createInsecure());
     stream = new Stream(client.serve());
@@ -252,6 +255,18 @@ describe('worker server', () => {
     });
   });
 
+  it('hands out the bytes of the artifact it came with, and of no other', async () => {
+    const read = async (artifactDigest: string): Promise<Buffer> => {
+      const chunks: Buffer[] = [];
+      for await (const message of client.readArtifact({ artifactDigest }))
+        chunks.push((message as ReadArtifactResponse).chunk);
+      return Buffer.concat(chunks);
+    };
+    assert.deepEqual(await read('own'), await readFile(import.meta.filename));
+    await assert.rejects(read('other'), { code: status.NOT_FOUND });
+    await assert.rejects(read('gone'), { code: status.INTERNAL });
+  });
+
   it('says that a port is in use, in one line', async () => {
     const squatter = createServer();
     await new Promise<void>((resolve) => squatter.listen(0, '127.0.0.1', resolve));
@@ -260,6 +275,7 @@ describe('worker server', () => {
       engine,
       tokenizer,
       describe: () => DescribeResponse.create(),
+      artifactPath: () => undefined,
       closedFor: () => undefined,
       log,
     };

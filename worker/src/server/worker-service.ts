@@ -1,4 +1,5 @@
-// The Worker service as grpc-js takes it: Serve opens a stream of its own, Describe and Encode answer at once.
+// The Worker service as grpc-js takes it: Serve opens a stream of its own, Describe and Encode answer at once,
+// ReadArtifact sends a file.
 import type { sendUnaryData, ServerUnaryCall } from '@grpc/grpc-js';
 import { status } from '@grpc/grpc-js';
 import type {
@@ -13,6 +14,7 @@ import type { RequestEngine } from '../engine/api.js';
 import { PromptError } from '../tokenizer/errors.js';
 import type { PromptEncoder } from './prompt.js';
 import { encodePrompt } from './prompt.js';
+import { readArtifact } from './read-artifact.js';
 import { ServeStream } from './serve-stream.js';
 
 export interface ServiceParts {
@@ -21,14 +23,16 @@ export interface ServiceParts {
   readonly describe: () => DescribeResponse;
   /** Why no new request is taken now; undefined when they are. */
   readonly closedFor: () => string | undefined;
+  /** The file of an artifact this worker came with. */
+  readonly artifactPath: (digest: string) => string | undefined;
   readonly log: Logger;
 }
 
 /** @param streams every open Serve stream, kept here so that a shutdown can end them */
 export function workerService(
-  { engine, tokenizer, describe, closedFor, log }: ServiceParts,
+  { engine, tokenizer, describe, closedFor, artifactPath, log }: ServiceParts,
   streams: Set<ServeStream>,
-): Pick<WorkerServer, 'serve' | 'describe' | 'encode'> {
+): Pick<WorkerServer, 'serve' | 'describe' | 'encode' | 'readArtifact'> {
   return {
     serve: (call) => {
       log.info({ peer: call.getPeer() }, 'serve stream opened');
@@ -60,6 +64,9 @@ export function workerService(
           });
         },
       );
+    },
+    readArtifact: (call) => {
+      void readArtifact(call, artifactPath, log);
     },
   };
 }
