@@ -4,7 +4,7 @@ import type { AttentionSettings } from './types.js';
 
 /**
  * Spotlight with the tail from layer 2 on and no dense layer: of the forms measured it loses least perplexity at 2% of the tokens.
- * Crossover 1024 is where retrieval is safely past its break-even on a CPU; the cpu-decode benchmark measures it on a machine.
+ * The crossover is the device's own, which only an open engine knows (EngineInfo.crossover).
  */
 export const DEFAULT_ATTENTION: AttentionSettings = {
   backend: 'spotlight',
@@ -14,12 +14,24 @@ export const DEFAULT_ATTENTION: AttentionSettings = {
   recent: 64,
   tail: 'block-mean',
   tailFrom: 2,
-  crossover: 1024,
 };
 
-/** SHA-256 hex over the settings' fields in a fixed order; equal settings have equal digests however they were written. */
+/**
+ * SHA-256 hex over the settings' fields in a fixed order; equal settings have equal digests however they were written. Settle the
+ * crossover first (EngineInfo.crossover): where it is the device's own, two devices attend differently by the same settings.
+ */
 export function settingsDigest(attention: AttentionSettings): string {
-  const { backend, fraction, minTokens, sink, recent, tail, tailFrom, crossover, layers = {} } = attention;
+  const {
+    backend,
+    fraction,
+    minTokens,
+    sink,
+    recent,
+    tail,
+    tailFrom,
+    crossover = null,
+    layers = {},
+  } = attention;
   const own = Object.entries(layers)
     .map(([layer, settings]) => [Number(layer), settings.mode, settings.fraction ?? null] as const)
     .sort((a, b) => a[0] - b[0]);

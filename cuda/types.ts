@@ -55,8 +55,8 @@ export interface AttentionSettings {
   readonly tail: Tail;
   /** Layers below this one never use the tail: the first two attend broadly and the mean logit misleads there. */
   readonly tailFrom: number;
-  /** Contexts shorter than this many tokens attend densely. */
-  readonly crossover: number;
+  /** Contexts shorter than this many tokens attend densely; absent: where retrieval begins to win on the device (EngineInfo.crossover). */
+  readonly crossover?: number | undefined;
   /** Per-layer overrides, by layer index. */
   readonly layers?: Readonly<Record<number, LayerSettings>>;
 }
@@ -72,7 +72,7 @@ export interface EngineOptions {
   /** Blocks in the pool; or give kvBytes and the engine reports how many fit; without either a GPU takes what its free memory holds. */
   readonly blocks?: number;
   readonly kvBytes?: number;
-  /** Most tokens in one batch. Default 512. */
+  /** Most tokens in one batch. Default 512 on a CPU, 8192 on a GPU. */
   readonly maxBatchTokens?: number;
   /** Most rows in one batch and sequences open at once. Default 256. */
   readonly maxSequences?: number;
@@ -114,6 +114,8 @@ export interface EngineInfo {
   readonly codeBits: number;
   readonly maxBatchTokens: number;
   readonly maxSequences: number;
+  /** Contexts shorter than this many tokens attend densely: the setting, or without one the device's own. */
+  readonly crossover: number;
 }
 
 /** What a tokenizer needs when the weights carry it (GGUF); absent keys are absent in the file. */

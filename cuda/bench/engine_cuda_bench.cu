@@ -1,9 +1,12 @@
 // Whole decode steps of a model on a GPU, driven as a worker drives them: the engine's own queue,
 // two steps in flight, draws fed forward on the device. Caches are filled by the engine's seeded
 // fill, since a prefill of a million tokens takes minutes; the context grows by the steps measured,
-// which is below 1%. Prints one JSON object a line, dense the baseline of each case. usage:
-// engine_cuda_bench [--model SHAPE] [--layers N] [--cases 1x8192,16x122880,...]
+// which is below 1%. With --prefill, whole prompts in chunks, too: the time to the first token,
+// with and without an artifact whose codes are written on the way. Prints one JSON object a line,
+// dense the baseline of each case. usage: engine_cuda_bench [--model SHAPE] [--layers N] [--cases
+// 1x8192,16x122880,... | none]
 //        [--ways dense,spotlight] [--steps N] [--fraction F] [--no-tail]
+//        [--prefill 32768,131072 | none] [--chunk 8192] [--rounds 2]
 #include <condition_variable>
 #include <deque>
 #include <future>
@@ -29,12 +32,13 @@ struct Size {
 
 struct Options {
   std::string model = "qwen2.5-7b";
-  int32_t layers = 0, steps = 96;
+  int32_t layers = 0, steps = 96, chunk = 8192, rounds = 2;
   float fraction = 0.02f;
   bool tail = true;
   std::vector<std::string> ways = {"dense", "spotlight"};
   std::vector<Size> cases = {{1, 8192},   {1, 32768},  {1, 131072},  {8, 8192},    {8, 32768},
                              {8, 131072}, {16, 32768}, {16, 122880}, {1, 1048576}, {64, 2048}};
+  std::vector<int32_t> prefill = {32768, 131072};  // tokens of a prompt
 };
 
 // A seeded artifact of the default encoder for every layer: what it retrieves is of no matter here,
@@ -153,6 +157,43 @@ double decode_ms(Engine& engine, const Size& size, const std::string& way, const
   return median(std::move(took));
 }
 
+// Seconds from a prompt's first chunk to its first token, the chunks two in flight.
+double first_token_seconds(Engine& engine, int32_t tokens, int32_t chunk) {
+  SequenceOptions sequence;
+  sequence.sampling.temperature = 0;
+  const int32_t opened = engine.open(sequence);
+  const int32_t vocab = engine.file().config().vocab;
+  Answers answers;
+  int32_t in_flight = 0, blocks = 0;
+  const Clock::time_point begin = Clock::now();
+  Clock::time_point end = begin;
+  const auto take = [&] {
+    end = answers.next(engine);
+    in_flight--;
+  };
+  for (int32_t from = 0; from < tokens; from += chunk) {
+    if (in_flight == kMaxStepsInFlight) take();
+    BatchRow row;
+    row.sequence = opened;
+    row.position = from;
+    const int32_t to = std::min(tokens, from + chunk);
+    for (int32_t i = from; i < to; i++)
+      row.tokens.push_back(static_cast<int32_t>((int64_t{i} * 7919 + 13) % vocab));
+    while (blocks * kBlockSize < to) row.append_blocks.push_back(blocks++);
+    row.sample = to == tokens;
+    Batch batch;
+    batch.rows.push_back(std::move(row));
+    engine.submit(std::move(batch), answers.taker());
+    in_flight++;
+  }
+  while (in_flight > 0) take();
+  Batch close;
+  close.close = {opened};
+  engine.submit(std::move(close), answers.taker());
+  answers.next(engine);
+  return std::chrono::duration<double>(end - begin).count();
+}
+
 // Bytes that one step must read: every weight but the embedding's unused rows, and of the cache
 // what the way to attend reads.
 double step_bytes(const ModelConfig& config, const Size& size, const std::string& way,
@@ -196,8 +237,18 @@ Options parse(int count, char** words) {
       options.fraction = std::stof(value);
     } else if (flag == "--ways") {
       options.ways = words_of(value);
+    } else if (flag == "--chunk") {
+      options.chunk = std::max(1, std::stoi(value));
+    } else if (flag == "--rounds") {
+      options.rounds = std::max(1, std::stoi(value));
+    } else if (flag == "--prefill") {
+      options.prefill.clear();
+      if (value == "none") continue;
+      for (const std::string& word : words_of(value))
+        options.prefill.push_back(std::max(1, std::stoi(word)));
     } else if (flag == "--cases") {
       options.cases.clear();
+      if (value == "none") continue;
       for (const std::string& word : words_of(value)) {
         const size_t x = word.find('x');
         if (x == std::string::npos)
@@ -209,6 +260,29 @@ Options parse(int count, char** words) {
     }
   }
   return options;
+}
+
+// Rounds take turns with and without the artifact; the best of each counts.
+void run_prefill(Engine& engine, const Options& options, const Artifact& artifact,
+                 const std::string& device) {
+  for (const int32_t tokens : options.prefill) {
+    double without = INFINITY, with = INFINITY;
+    for (int32_t round = 0; round < options.rounds; round++) {
+      wait([&](CommandDone done) { engine.set_encoder(0, nullptr, std::move(done)); });
+      // The first chunk of the first round loads kernels.
+      if (round == 0) first_token_seconds(engine, std::min(tokens, options.chunk), options.chunk);
+      without = std::min(without, first_token_seconds(engine, tokens, options.chunk));
+      wait([&](CommandDone done) {
+        engine.set_encoder(0, engine.encoder_for(artifact), std::move(done));
+      });
+      if (round == 0) first_token_seconds(engine, std::min(tokens, options.chunk), options.chunk);
+      with = std::min(with, first_token_seconds(engine, tokens, options.chunk));
+    }
+    const std::string name = options.model + " prefill " + std::to_string(tokens);
+    print({"e2e", name, "time to first token, no codes", without, "s", 0, device, ""});
+    print({"e2e", name, "time to first token", with, "s", without, device, ""});
+    print({"e2e", name, "codes' share", 100 * (with / without - 1), "%", 0, device, ""});
+  }
 }
 
 void run(const Options& options) {
@@ -233,6 +307,14 @@ void run(const Options& options) {
     engine_options.model.max_model_len =
         std::max(engine_options.model.max_model_len, size.context + options.steps + kBlockSize);
   }
+  engine_options.max_batch_tokens = engine_options.max_sequences;
+  for (const int32_t tokens : options.prefill) {
+    engine_options.blocks = std::max(engine_options.blocks, tokens / kBlockSize + 1);
+    engine_options.model.max_model_len =
+        std::max(engine_options.model.max_model_len, tokens + kBlockSize);
+    engine_options.max_batch_tokens = std::max(engine_options.max_batch_tokens, options.chunk);
+  }
+  engine_options.attention.crossover = 0;  // to be compared, both ways are gone at every length
   engine_options.attention.fraction = options.fraction;
   engine_options.attention.tail = options.tail;
   const Clock::time_point begin = Clock::now();
@@ -240,9 +322,11 @@ void run(const Options& options) {
   const ModelConfig& config = engine.file().config();
   print({"e2e", options.model, "start", std::chrono::duration<double>(Clock::now() - begin).count(),
          "s", 0, facts.name, ""});
+  const Artifact artifact = random_artifact(config, engine_options.code_bits);
+  run_prefill(engine, options, artifact, facts.name);
+  if (options.cases.empty()) return;
   wait([&](CommandDone done) {
-    engine.set_encoder(0, engine.encoder_for(random_artifact(config, engine_options.code_bits)),
-                       std::move(done));
+    engine.set_encoder(0, engine.encoder_for(artifact), std::move(done));
   });
   std::vector<int32_t> all(static_cast<size_t>(engine.blocks()));
   for (size_t i = 0; i < all.size(); i++) all[i] = static_cast<int32_t>(i);

@@ -88,7 +88,8 @@ AttentionSettings parse_attention(const Napi::Object& object) {
   settings.recent = Field(object, "recent", prefix).int32();
   settings.tail = parse_tail(Field(object, "tail", prefix));
   settings.tail_from = Field(object, "tailFrom", prefix).int32();
-  settings.crossover = Field(object, "crossover", prefix).int32();
+  if (const Field crossover(object, "crossover", prefix); crossover.given())
+    settings.crossover = crossover.int32();
   const Field layers(object, "layers", prefix);
   if (!layers.given()) return settings;
   const Napi::Object map = layers.object();

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <chrono>
 
+#include "attention/crossover.h"
 #include "engine/policy.h"
 #include "engine/resolve.h"
 
@@ -29,6 +30,10 @@ Engine::Engine(const EngineOptions& options, const MakeDevice& make)
   device.max_sequences = options_.max_sequences;
   device.counters = &counters_;
   device_ = make(options_.device, device);
+  if (!options_.attention.crossover) {
+    options_.attention.crossover =
+        default_crossover(options_.device, device_->isa(), config.kv_width());
+  }
   model_ = std::make_unique<Transformer>(*file_, *device_);
   options_.blocks = device_->open_pool(options_.blocks);
   slots_ = std::make_unique<Slots>(*device_, options_.blocks);

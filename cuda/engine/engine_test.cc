@@ -320,6 +320,13 @@ TEST(artifacts_that_do_not_fit_are_refused_with_what_they_need) {
   CHECK_THROWS(engine.encoder_for(artifact), kArtifactMismatch, "kv_heads");
 }
 
+TEST(the_crossover_is_the_devices_own_unless_set) {
+  CHECK_EQ(*Engine(options()).options().attention.crossover, 1024);
+  EngineOptions pinned = options();
+  pinned.attention.crossover = 0;
+  CHECK_EQ(*Engine(pinned).options().attention.crossover, 0);
+}
+
 TEST(bad_options_are_refused_by_name) {
   const auto bad = [](auto change, const char* field) {
     EngineOptions changed = options();
@@ -330,7 +337,8 @@ TEST(bad_options_are_refused_by_name) {
   bad([](EngineOptions& o) { o.threads = 1000; }, "threads");
   bad([](EngineOptions& o) { o.blocks = 0; }, "blocks");
   bad([](EngineOptions& o) { o.blocks = 0, o.kv_bytes = 10; }, "kvBytes");
-  bad([](EngineOptions& o) { o.max_batch_tokens = 0; }, "maxBatchTokens");
+  bad([](EngineOptions& o) { o.max_batch_tokens = -1; }, "maxBatchTokens");
+  bad([](EngineOptions& o) { o.attention.crossover = -1; }, "attention.crossover");
   bad([](EngineOptions& o) { o.code_bits = 100; }, "codeBits");
   bad([](EngineOptions& o) { o.isa = "mmx"; }, "isa");
   bad([](EngineOptions& o) { o.model.kind = "onnx"; }, "model.kind");

@@ -27,7 +27,7 @@ struct AttentionSettings {
   int32_t recent = 64;
   bool tail = true;
   int32_t tail_from = 2;
-  int32_t crossover = 0;
+  std::optional<int32_t> crossover;  // none: the device's own (attention/crossover.h)
   std::map<int32_t, LayerSettings> layers;
 };
 
@@ -46,7 +46,7 @@ struct EngineOptions {
   int32_t threads = 0;         // 0: physical cores
   int32_t blocks = 0;          // 0: by kv_bytes; both 0: what the device's free memory holds
   int64_t kv_bytes = 0;
-  int32_t max_batch_tokens = 512;
+  int32_t max_batch_tokens = 0;  // 0: 512 on a CPU, 8192 on a GPU
   int32_t max_sequences = 256;
   int32_t code_bits = 128;
   AttentionSettings attention;

@@ -35,7 +35,7 @@ void validate(const AttentionSettings& settings, int32_t layers) {
   check_count(settings.sink, "attention.sink");
   check_count(settings.recent, "attention.recent");
   check_count(settings.tail_from, "attention.tailFrom");
-  check_count(settings.crossover, "attention.crossover");
+  if (settings.crossover) check_count(*settings.crossover, "attention.crossover");
   for (const auto& [layer, own] : settings.layers) {
     const std::string field = "attention.layers[" + std::to_string(layer) + "]";
     if (layer < 0 || layer >= layers) {
@@ -69,7 +69,7 @@ std::vector<LayerPolicy> resolve_policies(const AttentionSettings& settings,
     policy.min_tokens = settings.min_tokens;
     policy.sink = settings.sink;
     policy.recent = settings.recent;
-    policy.crossover = settings.crossover;
+    policy.crossover = settings.crossover.value_or(0);
     policy.mode = tail && i >= settings.tail_from ? LayerMode::kSparseTail : LayerMode::kSparse;
     const auto own = settings.layers.find(i);
     if (own != settings.layers.end()) {

@@ -13,7 +13,8 @@ namespace spotlight {
 void validate(const AttentionSettings& settings, int32_t layers);
 void validate(const AttentionOverride& request, const AttentionSettings& settings);
 
-// [layers]. A layer the encoder has no codes for (or no encoder at all) attends densely.
+// [layers]. The crossover is settled by then. A layer the encoder has no codes for (or no encoder
+// at all) attends densely.
 std::vector<LayerPolicy> resolve_policies(const AttentionSettings& settings,
                                           const AttentionOverride& request, int32_t layers,
                                           const Encoder* encoder);

@@ -16,6 +16,9 @@ namespace spotlight {
 namespace {
 
 constexpr int32_t kMaxThreads = 512;  // ggml's limit
+// A GPU's matrix products want many rows of a prompt at once; on a CPU a step of 512 takes a
+// second.
+constexpr int32_t kCpuBatchTokens = 512, kGpuBatchTokens = 8192;
 
 // CPUs this process may use, hyper-threads of a core counted once.
 int32_t physical_cores() {
@@ -57,6 +60,8 @@ std::unique_ptr<WeightFile> open_model(const ModelSource& source) {
 EngineOptions resolved(EngineOptions options, const ModelConfig& config) {
   if (options.threads == 0) options.threads = physical_cores();
   check_positive(options.threads, kMaxThreads, "threads");
+  if (options.max_batch_tokens == 0)
+    options.max_batch_tokens = options.device == "cpu" ? kCpuBatchTokens : kGpuBatchTokens;
   check_positive(options.max_batch_tokens, 1 << 20, "maxBatchTokens");
   check_positive(options.max_sequences, 1 << 20, "maxSequences");
   validate(options.attention, config.layers);

@@ -11,7 +11,8 @@ import { DescribeResponse, WorkerService } from '@spotlight/proto';
 import type { WorkerServer } from '@spotlight/proto';
 import { pino } from 'pino';
 import { Registry } from 'prom-client';
-import { FakeEngine, fakeSettings } from '../fakes/engine.js';
+import { fakeSettings } from '../fakes/engine-info.js';
+import { FakeEngine } from '../fakes/engine.js';
 
 /** Child to parent. */
 export interface Sample {

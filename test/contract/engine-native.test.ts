@@ -1,5 +1,7 @@
 // The native engine keeps the contract, with seeded random weights of a small shape. Needs the built addon.
 import { createEngine, EngineError } from '@spotlight/cuda';
+import { damagedModel } from './damaged-model.js';
+import { corruptionContract } from './engine-corruption.js';
 import { CONTRACT_OPTIONS, engineContract } from './engine.js';
 import type { ContractOptions } from './engine.js';
 
@@ -19,4 +21,8 @@ describe('with the addon', () => {
     }
   });
   engineContract('native', open);
+  const folder = damagedModel();
+  corruptionContract('native', (options) =>
+    createEngine({ ...options, model: { kind: 'safetensors', path: folder() }, threads: 2 }),
+  );
 });

@@ -8,7 +8,8 @@ import { EngineLoop } from '@spotlight/worker/engine/engine.js';
 import type { EngineLoopOptions } from '@spotlight/worker/engine/options.js';
 import { silentObserver } from '@spotlight/worker/engine/observer.js';
 import { pino } from 'pino';
-import { FakeEngine, fakeSettings } from '../fakes/engine.js';
+import { fakeSettings } from '../fakes/engine-info.js';
+import { FakeEngine } from '../fakes/engine.js';
 import type { FakeEngineOptions } from '../fakes/engine.js';
 import { FakeTexts } from '../fakes/texts.js';
 

@@ -2,7 +2,7 @@
 // whole content read through a simulated block store (kv-store.ts), so that policy tests catch mistakes in block tables
 // and copies exactly. Steps run one after another, each after a set time, two in flight.
 import { setImmediate, setTimeout } from 'node:timers/promises';
-import { BLOCK_SIZE, EngineError, LAST_SAMPLE, MAX_STEPS_IN_FLIGHT } from '@spotlight/cuda';
+import { EngineError, LAST_SAMPLE, MAX_STEPS_IN_FLIGHT } from '@spotlight/cuda';
 import type {
   ArtifactInfo,
   AttentionSettings,
@@ -22,6 +22,7 @@ import type {
   TokenizerMetadata,
 } from '@spotlight/cuda';
 import { checkBatch, checkSequence } from './abi-rules.js';
+import { fakeArtifact, fakeInfo, fakeSettings } from './engine-info.js';
 import { KvStore, mix, mixText } from './kv-store.js';
 
 export interface FakeEngineOptions {
@@ -63,17 +64,6 @@ interface Step {
   readonly written: readonly number[];
   readonly done: Promise<StepResult>;
 }
-
-export const fakeSettings: AttentionSettings = {
-  backend: 'spotlight',
-  fraction: 0.02,
-  minTokens: 256,
-  sink: 4,
-  recent: 64,
-  tail: 'block-mean',
-  tailFrom: 2,
-  crossover: 0,
-};
 
 export class FakeEngine implements Engine {
   readonly info: EngineInfo;
@@ -255,7 +245,9 @@ export class FakeEngine implements Engine {
     }
     this.#tokens += row.tokens.length;
     const last = row.position + row.tokens.length - 1;
-    if (row.sample && this.#store.isDamaged(sequence.table, last))
+    // The last position whose logits are wanted; damage reaches everything behind it.
+    const wanted = row.sample ? last : row.position + promptLogprobs.length - 1;
+    if ((row.sample || promptLogprobs.length > 0) && this.#store.isDamaged(sequence.table, wanted))
       return { sequence: sequence.id, corrupted: true };
     return {
       sequence: sequence.id,
@@ -347,54 +339,4 @@ function count(counts: Int32Array, block: number, change: number): void {
 function forced(bias: ReadonlyMap<number, number> | undefined): number | undefined {
   for (const [token, value] of bias ?? []) if (value >= 50) return token;
   return undefined;
-}
-
-function fakeInfo(options: FakeEngineOptions, blocks: number): EngineInfo {
-  return {
-    model: {
-      architecture: 'llama',
-      layers: 2,
-      hiddenSize: 64,
-      intermediateSize: 128,
-      queryHeads: 4,
-      kvHeads: 2,
-      headDim: 16,
-      vocabSize: options.vocabSize ?? 256,
-      maxModelLen: options.maxModelLen ?? 2048,
-      ropeTheta: 10000,
-      ropeScaling: 'none',
-      rmsNormEps: 1e-5,
-      tiedEmbeddings: true,
-      eosTokenIds: options.eosTokenIds ?? [0],
-      parameters: 1,
-      weightBytes: 4,
-    },
-    fingerprint: 'f'.repeat(64),
-    device: 'cpu',
-    deviceName: 'fake',
-    isa: 'none',
-    threads: 1,
-    blocks,
-    blockBytes: BLOCK_SIZE * 4,
-    codeBits: 128,
-    maxBatchTokens: options.maxBatchTokens ?? 512,
-    maxSequences: options.maxSequences ?? 256,
-  };
-}
-
-function fakeArtifact(digest: string | undefined, info: EngineInfo): ArtifactInfo | undefined {
-  if (digest === undefined || digest === '') return undefined;
-  const { headDim, queryHeads, kvHeads, layers } = info.model;
-  return {
-    digest,
-    format: 1,
-    encoder: 'linear-asym',
-    bits: 128,
-    headDim,
-    queryHeads,
-    kvHeads,
-    layers: Array.from({ length: layers }, (_, i) => i),
-    fingerprint: info.fingerprint,
-    metadata: {},
-  };
 }

@@ -41,11 +41,16 @@ const SHAPES: Readonly<Record<string, readonly number[]>> = {
   'model.layers.0.mlp.down_proj.weight': [HIDDEN, 128],
 };
 
+export interface TinyModelOptions {
+  /** A token whose embedding is no number: the model has a head of its own then, so that only what sees the token is spoiled. */
+  readonly damagedToken?: number;
+}
+
 /** Name -> content of every file of the repository. */
-export function tinyModel(): ReadonlyMap<string, Buffer> {
+export function tinyModel({ damagedToken }: TinyModelOptions = {}): ReadonlyMap<string, Buffer> {
   const json = (value: unknown): Buffer => Buffer.from(JSON.stringify(value));
   return new Map([
-    ['config.json', json(CONFIG)],
+    ['config.json', json({ ...CONFIG, tie_word_embeddings: damagedToken === undefined })],
     ['generation_config.json', json({ eos_token_id: [EOS] })],
     ['tokenizer.json', json(tokenizer())],
     [
@@ -56,7 +61,7 @@ export function tinyModel(): ReadonlyMap<string, Buffer> {
           "{% for message in messages %}{{ message['role'] + ':' + message['content'] + '\\n' }}{% endfor %}",
       }),
     ],
-    ['model.safetensors', weights()],
+    ['model.safetensors', weights(damagedToken)],
   ]);
 }
 
@@ -95,7 +100,7 @@ function tokenizer(): object {
   };
 }
 
-function weights(): Buffer {
+function weights(damagedToken?: number): Buffer {
   let state = 12345;
   const draw = (): number => {
     state = (Math.imul(state, 1664525) + 1013904223) | 0;
@@ -104,9 +109,15 @@ function weights(): Buffer {
   const header: Record<string, object> = {};
   const tensors: Buffer[] = [];
   let offset = 0;
-  for (const [name, shape] of Object.entries(SHAPES)) {
+  const shapes =
+    damagedToken === undefined
+      ? SHAPES
+      : { ...SHAPES, 'lm_head.weight': SHAPES['model.embed_tokens.weight'] ?? [] };
+  for (const [name, shape] of Object.entries(shapes)) {
     const count = shape.reduce((product, size) => product * size, 1);
     const values = Float32Array.from({ length: count }, () => (name.includes('norm') ? 1 : draw() * 0.3));
+    if (damagedToken !== undefined && name === 'model.embed_tokens.weight')
+      values.fill(Number.NaN, damagedToken * HIDDEN, (damagedToken + 1) * HIDDEN);
     const bytes = Buffer.from(values.buffer);
     header[name] = { dtype: 'F32', shape, data_offsets: [offset, (offset += bytes.length)] };
     tensors.push(bytes);

@@ -30,7 +30,7 @@ describe('the worker’s loop on a GPU under random load', () => {
       blocks: 96,
       maxSequences: 16,
       maxBatchTokens: 256,
-      attention: { minTokens: 96 },
+      attention: { minTokens: 96, crossover: 0 },
       log: (message) => process.stderr.write(`${message}\n`),
     }));
   });

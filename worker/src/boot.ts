@@ -77,6 +77,12 @@ async function start(
   const deployment = settle(config, model, engine.info, settings, slots, (chosen) =>
     native.settingsDigest(chosen),
   );
+  const { backend, crossover = 0 } = deployment.attention;
+  if (backend === 'spotlight' && crossover > deployment.maxModelLen)
+    log.info(
+      { crossover, maxModelLen: deployment.maxModelLen },
+      'every context of this model is served dense: retrieval is slower here; --attention-crossover 0 retrieves all the same',
+    );
   const loop = startLoop(config, deployment, engine, tokenizer, slots, registry, status, log);
   undo.push(() => loop.stop());
   let workerId = config.workerId ?? '';

@@ -31,8 +31,10 @@ export function settle(
   slots: Pick<SlotTable, 'artifact'>,
   digest: (settings: AttentionSettings) => string,
 ): Deployment {
+  // With the crossover in force: what requests did on one device is not what they would do on another.
+  const { crossover } = info;
   const attention: AttentionSettings =
-    slots.artifact === undefined ? { ...settings, backend: 'dense' } : settings;
+    slots.artifact === undefined ? { ...settings, crossover, backend: 'dense' } : { ...settings, crossover };
   return {
     modelName: config.servedModelName ?? model.id,
     origin: model.origin,

@@ -71,7 +71,7 @@ export const SETTINGS = {
     'memory of the cache blocks; default: on a GPU what is free, else a quarter of the free memory, at most 4GiB',
   ),
   codeBits: optional(integer(64, 1024), 'width of a code plane, bits a token and KV head; default 128'),
-  maxBatchTokens: optional(integer(1, 65536), 'most tokens in one batch; default 512'),
+  maxBatchTokens: optional(integer(1, 65536), 'most tokens in one batch; default 512, on a GPU 8192'),
   maxSequences: optional(integer(1, 4096), 'most choices running at once; default 256'),
   stepTokens: optional(
     integer(1, 65536),
@@ -93,7 +93,10 @@ export const SETTINGS = {
   attentionRecent: optional(tokens, 'newest tokens always retrieved'),
   attentionTail: optional(oneOf('block-mean', 'none'), 'how tokens not retrieved take part'),
   attentionTailFrom: optional(integer(0, 9999), 'first layer that uses the tail'),
-  attentionCrossover: optional(tokens, 'contexts shorter than this attend densely, tokens'),
+  attentionCrossover: optional(
+    tokens,
+    'contexts shorter than this attend densely, tokens; default: where retrieval begins to win on the device',
+  ),
   attentionLayers: optional(layers, 'layers that differ, such as 0-1:dense,5:sparse,6-8:sparse-tail:0.05'),
   degradedAfter: setting(duration, '30s', 'age of the last step, while work waits, that counts as degraded'),
   shutdownTimeout: setting(duration, '30s', 'time running requests get to finish after SIGTERM'),
