@@ -29,12 +29,13 @@ describe('packBatch', () => {
           topPromptLogprobs: 5,
           nextToken: 42,
           trace: true,
+          quality: { layer: 2 },
         },
       ],
       copies: [{ from: block(3), to: block(4) }],
       close: [sequence(6)],
     });
-    const rows = [7, 64, 1 | 2, 2, 1, 0, -1, -1, 11, 30, 8, 0, 4 | 8, 1, 0, 5, 42, 9];
+    const rows = [7, 64, 1 | 2, 2, 1, 0, -1, -1, 11, 30, 8, 0, 4 | 8 | 16, 1, 0, 5, 42, 2, -1, 9];
     assert.deepEqual([...packed], [2, 1, 1, ...rows, 3, 4, 6]);
   });
 
@@ -69,8 +70,8 @@ describe('unpackResult', () => {
 
   it('reads what the native side packs (engine/batch_test.cc)', () => {
     const result = unpack(
-      [1, 5, 0, 2, 6, 1 | 2 | 4, 6, 2, 6, 3, 1, 4, 0, 2, 0, 9, 0, 3, -1, 8],
-      [-0.5, -0.5, -1.5, -2],
+      [1, 5, 0, 2, 6, 1 | 2 | 4 | 16, 6, 2, 6, 3, 1, 4, 0, 2, 0, 9, 0, 1, 1, 0, 3, -1, 8],
+      [-0.5, -0.5, -1.5, -2, 0.25, 0.5, 0.75],
     );
     assert.equal(result.step, 3);
     assert.equal(result.seconds, 0.5);
@@ -89,6 +90,7 @@ describe('unpackResult', () => {
           { token: 4, logprob: -2, topTokens: new Int32Array(0), topLogprobs: new Float32Array(0) },
         ],
         trace: [[Int32Array.of(0, 9)], [new Int32Array(0)]],
+        quality: [{ layer: 1, kvHead: 0, iou: 0.25, keptMass: 0.5, bestMass: 0.75 }],
       },
       { sequence: 3, corrupted: true },
     ]);

@@ -1,18 +1,30 @@
 // Batches and results as flat arrays: the layout of engine/batch.h, in the order in which both sides read it. One typed array a
 // step costs a microsecond to hand over; an object a row and a call a field would cost more than scheduling the step.
 import { EngineError } from './errors.js';
-import type { Batch, BatchRow, Logprobs, RowResult, SequenceId, StepId, StepResult } from './types.js';
+import type {
+  Batch,
+  BatchRow,
+  Logprobs,
+  Quality,
+  RowResult,
+  SequenceId,
+  StepId,
+  StepResult,
+} from './types.js';
 
 const GENERATED = 1;
 const SAMPLE = 2;
 const PROMPT_LOGPROBS = 4;
 const TRACE = 8;
+const QUALITY = 16;
 const ROW_WORDS = 7;
+const QUALITY_WORDS = 2;
 
 const HAS_LOGPROBS = 1;
 const HAS_PROMPT_LOGPROBS = 2;
 const HAS_TRACE = 4;
 const IS_CORRUPTED = 8;
+const HAS_QUALITY = 16;
 
 /** What the addon answers a step with. */
 export interface PackedResult {
@@ -27,7 +39,8 @@ function flagsOf(row: BatchRow): number {
     (row.phase === 'generated' ? GENERATED : 0) |
     (row.sample ? SAMPLE : 0) |
     (row.promptLogprobs === true ? PROMPT_LOGPROBS : 0) |
-    (row.trace === true ? TRACE : 0)
+    (row.trace === true ? TRACE : 0) |
+    (row.quality === undefined ? 0 : QUALITY)
   );
 }
 
@@ -42,7 +55,10 @@ function int32(value: number, field: string): number {
 export function packBatch(batch: Batch): Int32Array {
   const { rows, copies = [], close = [] } = batch;
   let size = 3 + 2 * copies.length + close.length;
-  for (const row of rows) size += ROW_WORDS + row.tokens.length + (row.appendBlocks?.length ?? 0);
+  for (const row of rows) {
+    size += ROW_WORDS + row.tokens.length + (row.appendBlocks?.length ?? 0);
+    if (row.quality !== undefined) size += QUALITY_WORDS;
+  }
   const packed = new Int32Array(size);
   packed[0] = rows.length;
   packed[1] = copies.length;
@@ -58,6 +74,10 @@ export function packBatch(batch: Batch): Int32Array {
     packed[at++] = blocks.length;
     packed[at++] = int32(row.topPromptLogprobs ?? 0, `rows[${i}].topPromptLogprobs`);
     packed[at++] = int32(row.nextToken ?? -1, `rows[${i}].nextToken`);
+    if (row.quality !== undefined) {
+      packed[at++] = int32(row.quality.layer ?? -1, `rows[${i}].quality.layer`);
+      packed[at++] = int32(row.quality.kvHead ?? -1, `rows[${i}].quality.kvHead`);
+    }
     for (let t = 0; t < row.tokens.length; t++)
       packed[at++] = int32(row.tokens[t] as number, `rows[${i}].tokens[${t}]`);
     for (const block of blocks) packed[at++] = int32(block, `rows[${i}].appendBlocks`);
@@ -93,6 +113,13 @@ class Reader {
     this.float += top;
     return { token, logprob, topTokens, topLogprobs: this.floats.subarray(this.float - top, this.float) };
   }
+  quality(): Quality {
+    const layer = this.next();
+    const kvHead = this.next();
+    const [iou, keptMass, bestMass] = this.floats.subarray(this.float, this.float + 3);
+    this.float += 3;
+    return { layer, kvHead, iou: iou ?? 0, keptMass: keptMass ?? 0, bestMass: bestMass ?? 0 };
+  }
   get done(): boolean {
     return this.int === this.ints.length;
   }
@@ -121,12 +148,15 @@ export function unpackResult(packed: PackedResult, layers: number, kvHeads: numb
             Array.from({ length: kvHeads }, () => reader.take(reader.next())),
           )
         : undefined;
+    const quality =
+      flags & HAS_QUALITY ? Array.from({ length: reader.next() }, () => reader.quality()) : undefined;
     rows.push({
       sequence,
       ...(token >= 0 && { token }),
       ...(logprobs && { logprobs }),
       ...(promptLogprobs && { promptLogprobs }),
       ...(trace && { trace }),
+      ...(quality && { quality }),
       ...(flags & IS_CORRUPTED && { corrupted: true }),
     });
   }

@@ -197,6 +197,8 @@ export interface BatchRow {
   readonly nextToken?: number;
   /** Return the positions each layer and KV head selected for the row's last token. */
   readonly trace?: boolean;
+  /** Compare what the row's last token selected with the exact top-k: in one layer and KV head, or (absent) all. Reads all their keys. */
+  readonly quality?: { readonly layer?: number; readonly kvHead?: number };
 }
 
 export interface Batch {
@@ -215,6 +217,18 @@ export interface Logprobs {
   readonly topLogprobs: Float32Array;
 }
 
+/** A selection against the exact top-k, by the group's softmax mass, of as many tokens. Where a layer attended densely all are 1. */
+export interface Quality {
+  readonly layer: number;
+  readonly kvHead: number;
+  /** Intersection over union. */
+  readonly iou: number;
+  /** Share of full attention's softmax mass on the selected tokens, mean over the group's query heads. */
+  readonly keptMass: number;
+  /** What the exact top-k keeps. */
+  readonly bestMass: number;
+}
+
 export interface RowResult {
   readonly sequence: SequenceId;
   /** The drawn token; absent when the row did not sample. */
@@ -225,6 +239,8 @@ export interface RowResult {
   readonly promptLogprobs?: readonly Logprobs[];
   /** [layers][kvHeads] ascending positions; dense layers give an empty array. */
   readonly trace?: readonly (readonly Int32Array[])[];
+  /** One entry a layer and KV head asked for. */
+  readonly quality?: readonly Quality[];
 }
 
 export interface StepResult {

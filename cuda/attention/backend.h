@@ -69,6 +69,23 @@ struct LayerPolicy {
 // Tokens retrieved a KV head for a query that sees `context` tokens (itself included).
 int32_t budget(const LayerPolicy& policy, int32_t context);
 
+// How a selection compares with the exact top-k of as many tokens. A layer that attends densely has
+// 1s.
+struct Quality {
+  float iou = 0;        // |selected and best| / |selected or best|
+  float kept_mass = 0;  // softmax mass of full attention on what was selected, mean over the group
+  float best_mass = 0;  // ... on the best as many tokens
+};
+
+// A wish for the quality of a row's last token: of one layer and KV head, or (-1) of all.
+struct QualityProbe {
+  int32_t layer = -1, kv_head = -1;
+  std::vector<Quality> results;  // [layers * kv_heads], those asked for are written
+  bool wants(int32_t l, int32_t head) const {
+    return (layer < 0 || layer == l) && (kv_head < 0 || kv_head == head);
+  }
+};
+
 // Some consecutive tokens of one sequence in a step.
 struct RowView {
   const int32_t* block_table = nullptr;  // block ids; entry p / 64 holds position p
@@ -84,6 +101,7 @@ struct RowView {
   const LayerPolicy* policies = nullptr;  // [layers]
   std::vector<int32_t>* trace = nullptr;  // [layers * kv_heads] or null: ascending positions
                                           // selected for the row's last token
+  QualityProbe* quality = nullptr;        // or null; a row that has one has a trace, too
 };
 
 // One layer of one step. Tokens of all rows are packed; strides are in floats.

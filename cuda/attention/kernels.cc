@@ -13,7 +13,7 @@ namespace {
 #define SPOTLIGHT_KERNELS(isa)                                                                   \
   Kernels {                                                                                      \
 #isa, isa::store_rows, isa::summarise, isa::attend_rows, isa::attend_tile, isa::score_block, \
-        isa::compare_block, isa::code_kernels()                                                  \
+        isa::compare_block, isa::exact_logits, isa::softmax_mass, isa::code_kernels()            \
   }
 
 const Kernels* portable_table() {

@@ -3,6 +3,7 @@
 #pragma once
 
 #include "attention/dense/store/store.h"
+#include "attention/exact/logits.h"
 #include "attention/flash/rows.h"
 #include "attention/flash/tile.h"
 #include "attention/spotlight/encode/project.h"
@@ -20,6 +21,8 @@ struct Kernels {
   void (*attend_tile)(const TileOp&);
   void (*score_block)(const ScoreOp&);
   void (*compare_block)(const CompareOp&);
+  void (*exact_logits)(const LogitsOp&);
+  void (*softmax_mass)(const MassOp&);
   CodeKernels code;
 };
 

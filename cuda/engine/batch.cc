@@ -54,6 +54,11 @@ Batch unpack_batch(const int32_t* packed, size_t size) {
     row.sample = (flags & kRowSample) != 0;
     row.prompt_logprobs = (flags & kRowPromptLogprobs) != 0;
     row.trace = (flags & kRowTrace) != 0;
+    row.quality = (flags & kRowQuality) != 0;
+    if (row.quality) {
+      row.quality_layer = reader.next();
+      row.quality_kv_head = reader.next();
+    }
     row.tokens = reader.take(tokens);
     row.append_blocks = reader.take(appended);
   }
@@ -75,7 +80,8 @@ PackedResult pack_result(const StepResult& result) {
     packed.ints.push_back((row.logprobs ? kResultLogprobs : 0) |
                           (row.has_prompt_logprobs ? kResultPromptLogprobs : 0) |
                           (row.trace.empty() ? 0 : kResultTrace) |
-                          (row.corrupted ? kResultCorrupted : 0));
+                          (row.corrupted ? kResultCorrupted : 0) |
+                          (row.quality.empty() ? 0 : kResultQuality));
     if (row.logprobs) pack_logprobs(*row.logprobs, packed);
     if (row.has_prompt_logprobs) {
       packed.ints.push_back(static_cast<int32_t>(row.prompt_logprobs.size()));
@@ -84,6 +90,13 @@ PackedResult pack_result(const StepResult& result) {
     for (const std::vector<int32_t>& positions : row.trace) {
       packed.ints.push_back(static_cast<int32_t>(positions.size()));
       packed.ints.insert(packed.ints.end(), positions.begin(), positions.end());
+    }
+    if (row.quality.empty()) continue;
+    packed.ints.push_back(static_cast<int32_t>(row.quality.size()));
+    for (const LayerQuality& one : row.quality) {
+      packed.ints.insert(packed.ints.end(), {one.layer, one.kv_head});
+      packed.floats.insert(packed.floats.end(),
+                           {one.quality.iou, one.quality.kept_mass, one.quality.best_mass});
     }
   }
   return packed;

@@ -9,6 +9,7 @@
 #include <utility>
 #include <vector>
 
+#include "attention/backend.h"
 #include "sampling/sampling.h"
 
 namespace spotlight {
@@ -23,6 +24,8 @@ struct BatchRow {
   bool sample = false;
   bool prompt_logprobs = false;
   bool trace = false;
+  bool quality = false;
+  int32_t quality_layer = -1, quality_kv_head = -1;  // -1: all
   int32_t top_prompt_logprobs = 0;
   int32_t next_token = -1;
   std::vector<int32_t> tokens;
@@ -36,10 +39,22 @@ struct Batch {
 };
 
 // Layout: rows, copies, closes; then a row each: sequence, position, flags, tokens, appended, top
-// prompt logprobs, next token, the tokens, the appended blocks; then from, to of each copy; then
-// the closed sequences. Throws INTERNAL when lengths disagree.
-enum RowFlag : int32_t { kRowGenerated = 1, kRowSample = 2, kRowPromptLogprobs = 4, kRowTrace = 8 };
+// prompt logprobs, next token, layer and KV head of the quality wanted if any is, the tokens, the
+// appended blocks; then from, to of each copy; then the closed sequences. Throws INTERNAL when
+// lengths disagree.
+enum RowFlag : int32_t {
+  kRowGenerated = 1,
+  kRowSample = 2,
+  kRowPromptLogprobs = 4,
+  kRowTrace = 8,
+  kRowQuality = 16
+};
 Batch unpack_batch(const int32_t* packed, size_t size);
+
+struct LayerQuality {
+  int32_t layer = 0, kv_head = 0;
+  Quality quality;
+};
 
 struct RowResult {
   int32_t sequence = 0;
@@ -49,6 +64,7 @@ struct RowResult {
   std::vector<TokenLogprobs> prompt_logprobs;
   bool has_prompt_logprobs = false;
   std::vector<std::vector<int32_t>> trace;  // [layers * kv_heads], empty unless asked for
+  std::vector<LayerQuality> quality;
 };
 
 struct StepResult {
@@ -63,7 +79,8 @@ enum ResultFlag : int32_t {
   kResultLogprobs = 1,
   kResultPromptLogprobs = 2,
   kResultTrace = 4,
-  kResultCorrupted = 8
+  kResultCorrupted = 8,
+  kResultQuality = 16
 };
 struct PackedResult {
   std::vector<int32_t> ints;

@@ -11,9 +11,10 @@ const std::vector<int32_t> kPacked = {2,  1,  1,  // two rows, one copy, one clo
                                       2,  1,  0,
                                       -1, -1, 11,
                                       30,  // sequence 7
-                                      8,  0,  kRowPromptLogprobs | kRowTrace,
+                                      8,  0,  kRowPromptLogprobs | kRowTrace | kRowQuality,
                                       1,  0,  5,
-                                      42, 9,  // sequence 8
+                                      42, 2,  -1,
+                                      9,  // sequence 8
                                       3,  4,  6};
 
 TEST(a_batch_unpacks_field_by_field) {
@@ -27,6 +28,9 @@ TEST(a_batch_unpacks_field_by_field) {
   CHECK((first.append_blocks == std::vector<int32_t>{30}));
   const BatchRow& second = batch.rows[1];
   CHECK(!second.generated && !second.sample && second.prompt_logprobs && second.trace);
+  CHECK(second.quality && !first.quality);
+  CHECK_EQ(second.quality_layer, 2);
+  CHECK_EQ(second.quality_kv_head, -1);
   CHECK_EQ(second.top_prompt_logprobs, 5);
   CHECK_EQ(second.next_token, 42);
   CHECK((second.tokens == std::vector<int32_t>{9}));
@@ -61,18 +65,36 @@ TEST(results_pack_in_the_order_pack_ts_reads) {
   result.rows[1].has_prompt_logprobs = true;
   result.rows[1].prompt_logprobs = {{4, -2.f, {}, {}}};
   result.rows[1].trace = {{0, 9}, {}};
+  result.rows[1].quality = {{1, 0, {0.25f, 0.5f, 0.75f}}};
   result.rows[2].sequence = 3;
   result.rows[2].corrupted = true;
   const PackedResult packed = pack_result(result);
-  CHECK((packed.ints ==
-         std::vector<int32_t>{1, 5,  0,                                                       //
-                              2, 6,  kResultLogprobs | kResultPromptLogprobs | kResultTrace,  //
-                              6, 2,  6,
-                              3, 1,  4,
-                              0, 2,  0,
-                              9, 0,  //
-                              3, -1, kResultCorrupted}));
-  CHECK_CLOSE(packed.floats, (std::vector<float>{-0.5f, -0.5f, -1.5f, -2.f}), 0, 0);
+  CHECK((packed.ints == std::vector<int32_t>{1,
+                                             5,
+                                             0,  //
+                                             2,
+                                             6,
+                                             kResultLogprobs | kResultPromptLogprobs |
+                                                 kResultTrace | kResultQuality,  //
+                                             6,
+                                             2,
+                                             6,
+                                             3,
+                                             1,
+                                             4,
+                                             0,
+                                             2,
+                                             0,
+                                             9,
+                                             0,
+                                             1,
+                                             1,
+                                             0,  //
+                                             3,
+                                             -1,
+                                             kResultCorrupted}));
+  CHECK_CLOSE(packed.floats, (std::vector<float>{-0.5f, -0.5f, -1.5f, -2.f, 0.25f, 0.5f, 0.75f}), 0,
+              0);
 }
 
 }  // namespace

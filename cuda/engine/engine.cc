@@ -43,6 +43,9 @@ Engine::Engine(const EngineOptions& options, const MakeDevice& make)
   limits.max_model_len = config.max_model_len;
   limits.max_batch_tokens = options_.max_batch_tokens;
   limits.max_sequences = options_.max_sequences;
+  limits.layers = config.layers;
+  limits.kv_heads = config.kv_heads;
+  limits.quality = options_.device == "cpu";
   ledger_ = std::make_unique<Ledger>(limits);
   thread_ = std::thread([this] { loop(); });
 }
@@ -342,7 +345,7 @@ void Engine::launch(Job job) {
     if (!job.batch.rows.empty()) {
       flight.pack = &packs_[static_cast<size_t>(launched_++ % kMaxStepsInFlight)];
       const StepInput& input =
-          flight.pack->pack(job.batch, job.sequences, config.layers * config.kv_heads);
+          flight.pack->pack(job.batch, job.sequences, config.layers, config.kv_heads);
       flight.tokens = input.count;
       device_->launch(*model_, input);
       for (const auto& sequence : job.sequences) sequence->seated = true;

@@ -29,7 +29,9 @@ void StepPack::select(const BatchRow& row, const Sequence& sequence, int32_t fir
 
 const StepInput& StepPack::pack(const Batch& batch,
                                 const std::vector<std::shared_ptr<Sequence>>& sequences,
-                                int32_t trace_lists) {
+                                int32_t layers, int32_t kv_heads) {
+  const size_t lists = static_cast<size_t>(layers) * kv_heads;
+  kv_heads_ = kv_heads;
   tokens_.clear();
   positions_.clear();
   feeds_.clear();
@@ -37,6 +39,7 @@ const StepInput& StepPack::pack(const Batch& batch,
   rows_.clear();
   tasks_.clear();
   traces_.assign(batch.rows.size(), {});
+  probes_.assign(batch.rows.size(), {});
   for (size_t i = 0; i < batch.rows.size(); i++) {
     const BatchRow& row = batch.rows[i];
     const Sequence& sequence = *sequences[i];
@@ -51,8 +54,13 @@ const StepInput& StepPack::pack(const Batch& batch,
     view.generated = row.generated;
     view.plane = sequence.slot;
     view.policies = sequence.policies.data();
-    if (row.trace) {
-      traces_[i].resize(static_cast<size_t>(trace_lists));
+    if (row.quality) {
+      probes_[i] = {row.quality_layer, row.quality_kv_head, {}};
+      probes_[i].results.resize(lists);
+      view.quality = &probes_[i];
+    }
+    if (row.trace || row.quality) {
+      traces_[i].resize(lists);
       view.trace = traces_[i].data();
     }
     select(row, sequence, view.first);
@@ -78,6 +86,16 @@ const StepInput& StepPack::pack(const Batch& batch,
   return input_;
 }
 
+std::vector<LayerQuality> StepPack::qualities(const QualityProbe& probe) const {
+  std::vector<LayerQuality> all;
+  for (size_t i = 0; i < probe.results.size(); i++) {
+    const auto layer = static_cast<int32_t>(i) / kv_heads_;
+    const auto head = static_cast<int32_t>(i) % kv_heads_;
+    if (probe.wants(layer, head)) all.push_back({layer, head, probe.results[i]});
+  }
+  return all;
+}
+
 std::vector<RowResult> StepPack::results(const Batch& batch,
                                          const std::vector<std::shared_ptr<Sequence>>& sequences) {
   std::vector<RowResult> results(batch.rows.size());
@@ -88,7 +106,8 @@ std::vector<RowResult> StepPack::results(const Batch& batch,
     RowResult& result = results[i];
     result.sequence = row.sequence;
     result.has_prompt_logprobs = row.prompt_logprobs;
-    result.trace = std::move(traces_[i]);
+    if (row.trace) result.trace = std::move(traces_[i]);
+    if (row.quality) result.quality = qualities(probes_[i]);
     const int32_t end = rows_[i].first + rows_[i].tokens;
     for (; task < selected_.size() && selected_[task] < end; task++) {
       LogitsTask& done = tasks_[task];

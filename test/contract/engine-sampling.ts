@@ -1,8 +1,8 @@
 // The contract's cases of drawing: seeds, bans, bias, log-probabilities, penalties, traces.
 import assert from 'node:assert/strict';
 import { LAST_SAMPLE } from '@spotlight/cuda';
-import type { Engine } from '@spotlight/cuda';
-import { Sequence, generate, greedy, ids, prompt, run } from './sequence.js';
+import type { BatchRow, Engine } from '@spotlight/cuda';
+import { Sequence, generate, greedy, ids, prompt, run, throwsWith } from './sequence.js';
 
 export function describeSampling(engine: () => Engine): void {
   const draws = async (seed: bigint, choice: number, beside: boolean): Promise<number[]> => {
@@ -138,6 +138,34 @@ export function describeSampling(engine: () => Engine): void {
           [...positions],
           [...positions].sort((a, b) => a - b),
         );
+    }
+    await sequence.close();
+  });
+
+  it('measures the quality of a selection where a row asks for it', async () => {
+    const { layers, kvHeads } = engine().info.model;
+    const sequence = new Sequence(engine(), greedy(), ids(0));
+    await run(engine(), { rows: [sequence.row(prompt(30), { sample: false })] });
+    const ask = (quality: NonNullable<BatchRow['quality']>): BatchRow =>
+      sequence.peek([12], { phase: 'generated', sample: true, quality });
+    if (engine().info.device === 'cuda') {
+      throwsWith('INVALID_ARGUMENT', () => engine().submit({ rows: [ask({})] }));
+      await sequence.close();
+      return;
+    }
+    throwsWith('INVALID_ARGUMENT', () => engine().submit({ rows: [ask({ layer: layers })] }));
+    const one = { phase: 'generated', sample: true, quality: { layer: 1, kvHead: 0 } } as const;
+    const { rows } = await run(engine(), { rows: [sequence.row([12], one)] });
+    assert.deepEqual(
+      rows[0]?.quality?.map(({ layer, kvHead }) => [layer, kvHead]),
+      [[1, 0]],
+    );
+    const all = { phase: 'generated', sample: true, quality: {} } as const;
+    const { quality } = (await run(engine(), { rows: [sequence.row([13], all)] })).rows[0] ?? assert.fail();
+    assert.equal(quality?.length, layers * kvHeads);
+    for (const { iou, keptMass, bestMass } of quality) {
+      assert(iou >= 0 && iou <= 1, String(iou));
+      assert(keptMass >= 0 && keptMass <= bestMass + 1e-6 && bestMass <= 1.00001);
     }
     await sequence.close();
   });

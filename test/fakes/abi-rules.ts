@@ -61,7 +61,7 @@ function checkRow(
   where: string,
   closed: ReadonlySet<SequenceId>,
 ): void {
-  const { vocabSize, maxModelLen } = engine.info.model;
+  const { vocabSize, maxModelLen, layers, kvHeads } = engine.info.model;
   const end = row.position + row.tokens.length;
   if (row.tokens.length === 0) wrong(`${where}.tokens is empty`);
   if (end > maxModelLen) wrong(`${where} ends at ${end}, the model holds ${maxModelLen}`);
@@ -79,6 +79,8 @@ function checkRow(
   }
   if (row.nextToken !== undefined && row.promptLogprobs !== true)
     wrong(`${where}.nextToken without promptLogprobs`);
+  if ((row.quality?.layer ?? 0) >= layers || (row.quality?.kvHead ?? 0) >= kvHeads)
+    wrong(`${where}.quality names a layer or KV head the model lacks`);
   const appended = row.appendBlocks ?? [];
   checkBlocks(engine, appended, sequence.table, `${where}.appendBlocks`);
   for (const block of appended) {

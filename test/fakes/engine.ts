@@ -13,6 +13,7 @@ import type {
   EngineInfo,
   EngineStats,
   Logprobs,
+  Quality,
   RowResult,
   SequenceId,
   SequenceOptions,
@@ -254,6 +255,7 @@ export class FakeEngine implements Engine {
       ...(row.sample ? this.#draw(sequence, last) : {}),
       ...(row.promptLogprobs === true ? { promptLogprobs } : {}),
       ...(row.trace === true ? { trace: this.#trace(phase, last) } : {}),
+      ...(row.quality === undefined ? {} : { quality: this.#quality(row.quality, phase) }),
     };
   }
 
@@ -301,6 +303,20 @@ export class FakeEngine implements Engine {
       topTokens: Int32Array.from({ length: top }, (_, i) => (token + i) % vocabSize),
       topLogprobs: Float32Array.from({ length: top }, (_, i) => best - i),
     };
+  }
+
+  /** Alike for every head: all 1 where generated tokens attend densely. */
+  #quality(wanted: NonNullable<BatchRow['quality']>, phase: number): Quality[] {
+    const { layers, kvHeads } = this.info.model;
+    const values =
+      phase === 0 ? { iou: 1, keptMass: 1, bestMass: 1 } : { iou: 0.5, keptMass: 0.75, bestMass: 0.875 };
+    return Array.from({ length: layers * kvHeads }, (_, i) => ({
+      layer: Math.floor(i / kvHeads),
+      kvHead: i % kvHeads,
+      ...values,
+    })).filter(
+      ({ layer, kvHead }) => layer === (wanted.layer ?? layer) && kvHead === (wanted.kvHead ?? kvHead),
+    );
   }
 
   #trace(phase: number, position: number): Int32Array[][] {

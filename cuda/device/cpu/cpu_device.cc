@@ -6,6 +6,8 @@
 #include <fstream>
 #include <new>
 
+#include "attention/exact/quality.h"
+
 namespace spotlight {
 namespace {
 
@@ -286,6 +288,11 @@ void CpuDevice::attend(int32_t layer, ggml_tensor* dst, int ith, int nth) {
     members.meet();
     backend_->append(attention_, io, step_->rows, step_->row_count, members);
     backend_->attend(attention_, io, step_->rows, step_->row_count, members);
+    const RowView* rows = step_->rows;
+    if (std::none_of(rows, rows + step_->row_count, [](const RowView& row) { return row.quality; }))
+      return;
+    members.meet();  // for the traces
+    measure_quality(attention_, io, rows, step_->row_count, members);
   });
 }
 
