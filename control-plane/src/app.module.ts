@@ -7,6 +7,7 @@ import { AuthGuard } from './auth/auth.guard.js';
 import { AuthModule } from './auth/auth.module.js';
 import type { Config } from './config/config.js';
 import { ConfigModule } from './config/config.module.js';
+import { DeploymentsModule } from './deployments/deployments.module.js';
 import { HttpErrorFilter } from './errors/http-error.filter.js';
 import { GenerationModule } from './generation/generation.module.js';
 import { InferenceModule } from './inference/inference.module.js';
@@ -37,6 +38,7 @@ export class AppModule {
         RoutingModule,
         WorkersModule,
         ModelsModule,
+        DeploymentsModule,
         AdminModule,
         ProbesModule,
       ],

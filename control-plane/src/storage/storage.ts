@@ -14,6 +14,8 @@ import { databaseError, isTransient } from './database-error.js';
 import * as schema from './schema.js';
 
 export type Database = NodePgDatabase<typeof schema>;
+/** What work inside a transaction writes by; good until it commits. */
+export type Transaction = Parameters<Parameters<Database['transaction']>[0]>[0];
 
 const CONNECT_MS = 10_000;
 const QUERY_MS = 30_000;
@@ -82,10 +84,8 @@ export class Storage {
     }
   }
 
-  /** One transaction; work must not keep the handle. */
-  transaction<T>(
-    work: (db: Parameters<Parameters<Database['transaction']>[0]>[0]) => Promise<T>,
-  ): Promise<T> {
+  /** One transaction; work must not keep the handle, nor call `query`: the embedded database has one connection. */
+  transaction<T>(work: (db: Transaction) => Promise<T>): Promise<T> {
     return this.query((db) => db.transaction(work));
   }
 
