@@ -114,6 +114,8 @@ export interface EngineInfo {
   readonly codeBits: number;
   readonly maxBatchTokens: number;
   readonly maxSequences: number;
+  /** Rows that decode steps are padded to, ascending; each is made ready at its first steps. Empty where nothing is kept by size. */
+  readonly decodeSizes: readonly number[];
   /** Contexts shorter than this many tokens attend densely: the setting, or without one the device's own. */
   readonly crossover: number;
 }

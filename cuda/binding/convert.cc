@@ -119,6 +119,7 @@ Napi::Object engine_info(Napi::Env env, const Engine& engine) {
   info.Set("codeBits", options.code_bits);
   info.Set("maxBatchTokens", options.max_batch_tokens);
   info.Set("maxSequences", options.max_sequences);
+  info.Set("decodeSizes", integers(env, engine.device().decode_sizes()));
   info.Set("crossover", options.attention.crossover.value_or(0));
   return info;
 }

@@ -91,6 +91,9 @@ class Device {
   // Steps it holds at once. 1: launch runs the step to its end. 2: launch returns while the step
   // runs, and the next may be launched behind it, fed by draws only the device knows.
   virtual int32_t depth() const = 0;
+  // Rows that decode steps are padded to, ascending: each size is made ready at its first steps.
+  // Empty on a device that keeps nothing by size.
+  virtual std::vector<int32_t> decode_sizes() const { return {}; }
   virtual void launch(const Program& program, const StepInput& step) = 0;
   // Whether finish would return at once.
   virtual bool finished() = 0;

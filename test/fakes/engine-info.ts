@@ -44,6 +44,7 @@ export function fakeInfo(options: FakeEngineOptions, blocks: number): EngineInfo
     codeBits: 128,
     maxBatchTokens: options.maxBatchTokens ?? 512,
     maxSequences: options.maxSequences ?? 256,
+    decodeSizes: options.decodeSizes ?? [],
     crossover: { ...fakeSettings, ...options.attention }.crossover ?? 0,
   };
 }

@@ -32,6 +32,7 @@ export interface FakeEngineOptions {
   readonly maxSequences?: number;
   readonly vocabSize?: number;
   readonly maxModelLen?: number;
+  readonly decodeSizes?: readonly number[];
   readonly eosTokenIds?: readonly number[];
   readonly attention?: Partial<AttentionSettings>;
   /** Digests of the artifacts in slots 0 and 1 at the start. */

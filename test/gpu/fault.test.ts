@@ -4,19 +4,20 @@ import assert from 'node:assert/strict';
 import { once } from 'node:events';
 import { SamplingParams } from '@spotlight/proto';
 import { WorkerProcess } from '../e2e/worker-process.js';
-import { needGpu } from './gpu.js';
+import { needCuda, needGpu } from './gpu.js';
 
-const FAULT_AFTER = 60;
+/** Steps of the device. Those before ready are among them, of which there are fewer the fewer sizes a decode step can have. */
+const FAULT_AFTER = 150;
 const REQUESTS = 8;
 
 describe('a CUDA error in a worker', () => {
   let worker: WorkerProcess | undefined;
   before(async function () {
     this.timeout(180_000);
+    needCuda(this);
     await needGpu(this);
-    worker = await WorkerProcess.start(['--artifact', 'none', '--device', 'cuda'], {
-      SPOTLIGHT_CUDA_FAULT_AFTER: String(FAULT_AFTER),
-    });
+    const flags = ['--artifact', 'none', '--device', 'cuda', '--max-sequences', String(REQUESTS)];
+    worker = await WorkerProcess.start(flags, { SPOTLIGHT_CUDA_FAULT_AFTER: String(FAULT_AFTER) });
   });
   after(() => worker?.end('SIGKILL'));
 

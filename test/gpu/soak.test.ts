@@ -1,6 +1,6 @@
-// Ten thousand steps of the default model on a GPU through the worker's loop, under random load in a pool far too small for it:
-// requests come, are preempted, stream, and are cancelled at any moment. Memory of the card and of the process stays what it was,
-// the audit finds nothing, and no request ends with an error.
+// Ten thousand steps (SPOTLIGHT_SOAK_STEPS: another number) of the default model on a GPU through the worker's loop, under random load
+// in a pool far too small for it: requests come, are preempted, stream, and are cancelled at any moment. Memory of the card and of
+// the process stays what it was, the audit finds nothing, and no request ends with an error.
 import assert from 'node:assert/strict';
 import { DEFAULT_ATTENTION, devices } from '@spotlight/cuda';
 import type { Engine } from '@spotlight/cuda';
@@ -12,9 +12,9 @@ import { pino } from 'pino';
 import { openModel } from '../bench/model.js';
 import { Dice } from '../engine/dice.js';
 import { Consumer } from '../engine/harness.js';
-import { needGpu } from './gpu.js';
+import { DEVICE, needGpu } from './gpu.js';
 
-const STEPS = 10_000;
+const STEPS = Number(process.env['SPOTLIGHT_SOAK_STEPS'] ?? 10_000);
 const LIVE = 24;
 const MEBI = 2 ** 20;
 
@@ -26,8 +26,8 @@ describe('the worker’s loop on a GPU under random load', () => {
     this.timeout(300_000);
     await needGpu(this);
     ({ engine: native, tokenizer } = await openModel({
-      device: 'cuda',
-      blocks: 96,
+      device: DEVICE,
+      blocks: 64,
       maxSequences: 16,
       maxBatchTokens: 256,
       attention: { minTokens: 96, crossover: 0 },
@@ -44,7 +44,7 @@ describe('the worker’s loop on a GPU under random load', () => {
     const loop = new EngineLoop({
       native: engine,
       texts: tokenizer,
-      attention: { ...DEFAULT_ATTENTION, minTokens: 96 },
+      attention: { ...DEFAULT_ATTENTION, minTokens: 96, crossover: 0 },
       settingsDigest: 'soak',
       log: pino({ level: 'silent' }),
       observer: {
@@ -96,14 +96,24 @@ describe('the worker’s loop on a GPU under random load', () => {
       else finished++;
       consumer.seen.delete(requestId);
     };
+    const begin = performance.now();
+    let told = 0;
     const runUntil = async (steps: number): Promise<void> => {
       const stream = async (): Promise<void> => {
-        while (engine.stats().steps < steps) await one();
+        while (engine.stats().steps < steps) {
+          await one();
+          if (engine.stats().steps < told) continue;
+          const seconds = ((performance.now() - begin) / 1000).toFixed(1);
+          process.stderr.write(
+            `step ${told}, ${seconds} s: ${finished} finished, ${cancelled} cancelled, ${preemptions} preempted\n`,
+          );
+          told += STEPS / 10;
+        }
       };
       await Promise.all(Array.from({ length: LIVE }, stream));
     };
     const memory = async (): Promise<{ card: number; process: number }> => {
-      const free = (await devices()).devices[0]?.freeBytes;
+      const free = DEVICE === 'cpu' ? 0 : (await devices()).devices[0]?.freeBytes;
       assert.ok(free !== undefined, 'the driver does not say how much memory is free');
       return { card: free, process: process.memoryUsage.rss() };
     };
@@ -123,9 +133,9 @@ describe('the worker’s loop on a GPU under random load', () => {
     assert.ok(before.card - after.card < 64 * MEBI, `${(before.card - after.card) / MEBI} MiB of the card`);
     assert.ok(after.process - before.process < 256 * MEBI, `${(after.process - before.process) / MEBI} MiB`);
     assert.ok(
-      finished > 200 && cancelled > 20 && preemptions > 20,
+      finished > STEPS / 50 && cancelled > STEPS / 500 && preemptions > STEPS / 500,
       `${finished} ${cancelled} ${preemptions}`,
     );
-    assert.ok(engine.stats().sparseRows > 1000, 'hardly a row was sparse');
-  }).timeout(300_000);
+    assert.ok(engine.stats().sparseRows > STEPS / 10, 'hardly a row was sparse');
+  }).timeout(600_000);
 });

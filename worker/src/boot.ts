@@ -72,7 +72,7 @@ async function start(
   const slots = new SlotTable(engine);
   const came = await loadArtifact(config, native, engine, slots, log);
   // A step with the artifact in, so that it warms the way requests will take.
-  log.info({ seconds: await warmStep(engine) }, 'warm step done');
+  log.info({ seconds: await warmStep(engine, settings) }, 'warm step done');
   // What is served is settled now, and the loop runs before its door opens.
   const deployment = settle(config, model, engine.info, settings, slots, (chosen) =>
     native.settingsDigest(chosen),

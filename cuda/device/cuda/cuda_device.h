@@ -17,6 +17,7 @@
 #include "device/cuda/matmul.h"
 #include "device/cuda/step_graphs.h"
 #include "device/cuda/step_image.h"
+#include "device/cuda/step_shape.h"
 #include "device/cuda/stream.h"
 #include "device/cuda/tape.h"
 #include "device/cuda/weights.h"
@@ -38,6 +39,7 @@ class CudaDevice final : public Device {
   bool stackable(const std::vector<const WeightView*>& views) const override;
   int32_t open_pool(int32_t blocks) override;
   int32_t depth() const override { return kDepth; }
+  std::vector<int32_t> decode_sizes() const override { return padded_sizes(most_rows_); }
   void launch(const Program& program, const StepInput& step) override;
   bool finished() override;
   void finish() override;

@@ -12,7 +12,9 @@
 namespace spotlight {
 namespace {
 
-constexpr int32_t kScored = 32;                 // rows of logits a step keeps on the host
+// Host memory for rows of logits, a step, and the least it holds: a decode step with
+// log-probabilities shall not wait.
+constexpr size_t kKeptBytes = size_t{64} << 20, kLeastKept = 32;
 constexpr size_t kEditBytes = size_t{1} << 20;  // at first
 
 bool scores(const LogitsTask& task) {
@@ -30,6 +32,9 @@ CudaLogits<T>::CudaLogits(int32_t vocab, int32_t piece, int32_t rows, int32_t se
     : vocab_(vocab),
       piece_(piece),
       rows_(rows),
+      kept_rows_(
+          std::min(std::max(kKeptBytes / (sizeof(float) * static_cast<size_t>(vocab)), kLeastKept),
+                   static_cast<size_t>(rows))),
       stride_((int64_t{vocab} + 7) / 8 * 8),
       logits_(static_cast<size_t>(piece) * static_cast<size_t>(stride_)),
       last_draw_(static_cast<size_t>(seats)),
@@ -40,7 +45,7 @@ CudaLogits<T>::CudaLogits(int32_t vocab, int32_t piece, int32_t rows, int32_t se
   CUDA_CHECK(cudaMemset(workspace_.data(), 0, workspace_.bytes()));
   for (Step& step : steps_) {
     step.draws = PinnedBuffer<int32_t>(static_cast<size_t>(rows));
-    step.scored = PinnedBuffer<float>(static_cast<size_t>(kScored) * static_cast<size_t>(vocab));
+    step.scored = PinnedBuffer<float>(kept_rows_ * static_cast<size_t>(vocab));
   }
 }
 
@@ -98,13 +103,13 @@ void CudaLogits<T>::keep_scored(int32_t from, int32_t count, cudaStream_t stream
   auto next =
       static_cast<size_t>(std::lower_bound(scored_.begin(), scored_.end(), from) - scored_.begin());
   while (next < scored_.size() && scored_[next] < from + count) {
-    if (step.kept.size() == kScored) {
+    if (step.kept.size() == kept_rows_) {
       send(stream);
       CUDA_CHECK(cudaStreamSynchronize(stream));
       score(step);
     }
     int32_t some = 0;
-    const size_t room = kScored - step.kept.size(), first = next;
+    const size_t room = kept_rows_ - step.kept.size(), first = next;
     while (next < scored_.size() && scored_[next] < from + count &&
            static_cast<size_t>(some) < room) {
       some++;

@@ -38,7 +38,7 @@ class CudaLogits {
   // Draws from the logits of rows [from, from + count) of the step.
   void draw(int32_t from, int32_t count, cudaStream_t stream);
   // Sends those of them to the host whose log-probabilities are wanted; waits when there are more
-  // than it keeps.
+  // than it keeps, as long prompts have.
   void keep_scored(int32_t from, int32_t count, cudaStream_t stream);
   // Behind the last draw: the draws to the host.
   void send(cudaStream_t stream);
@@ -51,12 +51,13 @@ class CudaLogits {
     LogitsTask* tasks = nullptr;
     int32_t count = 0;
     PinnedBuffer<int32_t> draws;  // [rows]
-    PinnedBuffer<float> scored;   // [kScored, vocab]
+    PinnedBuffer<float> scored;   // [kept_rows_, vocab]
     std::vector<int32_t> kept;    // rows in `scored`
   };
   void score(Step& step);
 
   int32_t vocab_, piece_, rows_;
+  size_t kept_rows_;  // of logits that a step keeps on the host
   int64_t stride_;
   DeviceBuffer<T> logits_;
   DeviceBuffer<int32_t> last_draw_, draws_;

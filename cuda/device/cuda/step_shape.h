@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstdint>
+#include <vector>
 
 namespace spotlight {
 
@@ -12,6 +13,13 @@ constexpr int32_t padded(int32_t rows) {
   if (rows <= 8) return rows <= 4 ? 4 : 8;
   const int32_t step = rows <= 32 ? 8 : rows <= 64 ? 16 : rows <= 128 ? 32 : 64;
   return (rows + step - 1) / step * step;
+}
+
+// All of them up to that of `most` rows.
+inline std::vector<int32_t> padded_sizes(int32_t most) {
+  std::vector<int32_t> sizes;
+  for (int32_t rows = 1; rows <= most; rows = sizes.back() + 1) sizes.push_back(padded(rows));
+  return sizes;
 }
 
 }  // namespace spotlight

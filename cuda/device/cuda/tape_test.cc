@@ -119,6 +119,7 @@ TEST(sizes_are_few_and_never_too_small) {
     CHECK(size >= rows);
     CHECK(size >= last);
     CHECK_EQ(padded(size), size);
+    CHECK_EQ(padded_sizes(size).back(), size);
     if (size != last) sizes++;
     last = size;
   }
