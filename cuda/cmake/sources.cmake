@@ -2,9 +2,9 @@
 # Files named *_avx2.cc and *_avx512.cc are kernels chosen at run time: only they may hold such instructions in a portable build.
 # CUDA's are *.cu, *_cuda.cc, *_cuda_test.cc, *_cuda_bench.cc and device/cuda/ but its probe/, which serves builds without CUDA, too.
 file(GLOB_RECURSE sources CONFIGURE_DEPENDS RELATIVE "${CMAKE_CURRENT_SOURCE_DIR}"
-  engine/*.cc model/*.cc device/*.cc attention/*.cc kv/*.cc sampling/*.cc artifact/*.cc binding/*.cc test/*.cc bench/*.cc)
+  engine/*.cc model/*.cc device/*.cc attention/*.cc kv/*.cc sampling/*.cc artifact/*.cc train/*.cc binding/*.cc test/*.cc bench/*.cc)
 file(GLOB_RECURSE SPOTLIGHT_CUDA_SOURCES CONFIGURE_DEPENDS RELATIVE "${CMAKE_CURRENT_SOURCE_DIR}"
-  engine/*.cu model/*.cu device/*.cu attention/*.cu sampling/*.cu bench/*.cu)
+  engine/*.cu model/*.cu device/*.cu attention/*.cu sampling/*.cu train/*.cu bench/*.cu)
 set(cuda_hosts ${sources})
 list(FILTER cuda_hosts INCLUDE REGEX "(^device/cuda/|_cuda(_test|_bench)?\\.cc$)")
 list(FILTER cuda_hosts EXCLUDE REGEX "^device/cuda/probe/")
@@ -32,6 +32,13 @@ else()
 endif()
 # No contraction by the compiler: a sum must not depend on which instruction set a file was built for.
 set(SPOTLIGHT_CXX_FLAGS ${march} -ffp-contract=off -fno-math-errno -Wall -Wextra -Werror=return-type -Wno-maybe-uninitialized)
+
+# But training may: its results are one build's own, and sums of products are half of its time.
+foreach(file IN LISTS sources)
+  if(file MATCHES "^train/[^/]*\\.cc$")
+    set_source_files_properties(${file} PROPERTIES COMPILE_OPTIONS "-ffp-contract=fast")
+  endif()
+endforeach()
 
 if(CMAKE_SYSTEM_PROCESSOR MATCHES "x86_64|AMD64")
   set(avx2_flags "-mavx2;-mfma;-mf16c;-mbmi;-mbmi2;-mpopcnt;-mlzcnt")

@@ -119,6 +119,14 @@ class Device {
   virtual void fill(const int32_t* blocks, int32_t count, uint64_t seed) = 0;
 };
 
+// Looks at queries and keys after RoPE as a step passes, layer by layer, and takes what it needs:
+// they are gone after. Called by every thread of the step's team at once.
+class AttendTap {
+ public:
+  virtual ~AttendTap() = default;
+  virtual void attending(const LayerIo& io, int32_t tokens, int32_t ith, int32_t nth) = 0;
+};
+
 struct DeviceOptions {
   ModelConfig config;
   std::string isa = "auto";
@@ -129,6 +137,7 @@ struct DeviceOptions {
   int32_t max_tokens = 512;     // most tokens of one step
   int32_t max_sequences = 256;  // most rows of one step, and seats
   AttentionCounters* counters = nullptr;
+  AttendTap* tap = nullptr;  // of the CPU device alone
 };
 
 std::unique_ptr<Device> make_cpu_device(const DeviceOptions& options);

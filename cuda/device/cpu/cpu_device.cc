@@ -286,6 +286,7 @@ void CpuDevice::attend(int32_t layer, ggml_tensor* dst, int ith, int nth) {
     }
     Team members = team(ith, nth);
     members.meet();
+    if (options_.tap != nullptr) options_.tap->attending(io, step_->count, ith, nth);
     backend_->append(attention_, io, step_->rows, step_->row_count, members);
     backend_->attend(attention_, io, step_->rows, step_->row_count, members);
     const RowView* rows = step_->rows;
