@@ -5,6 +5,7 @@ import { createRequire } from 'node:module';
 import { dirname, join } from 'node:path';
 import { EngineError } from './errors.js';
 import type { PackedResult } from './pack.js';
+import type { TrainerInfo, TrainerOptions, TrainerState, TrainQuality, TrainStep } from './train/types.js';
 import type {
   ArtifactInfo,
   Devices,
@@ -29,8 +30,21 @@ export interface NativeEngine {
   dispose(): Promise<void>;
 }
 
+/** The addon's trainer object; each method as binding/trainer_object.h has it. */
+export interface NativeTrainer {
+  info(): Omit<TrainerInfo, 'fingerprint'> & { readonly fingerprintText: string };
+  tokenizer(): TokenizerMetadata | undefined;
+  step(tokens: Int32Array): Promise<TrainStep | undefined>;
+  measure(tokens: Int32Array, rows: number): Promise<TrainQuality | undefined>;
+  save(): Promise<TrainerState>;
+  load(state: TrainerState): Promise<void>;
+  cancel(): void;
+  dispose(): Promise<void>;
+}
+
 export interface Addon {
   createEngine(options: EngineOptions): Promise<NativeEngine>;
+  createTrainer(options: TrainerOptions): Promise<NativeTrainer>;
   inspectArtifact(path: string): Promise<Omit<ArtifactInfo, 'digest'>>;
   devices(): Promise<Devices>;
 }

@@ -1,5 +1,5 @@
-// The addon's exports: createEngine, inspectArtifact, devices and the Engine class. Ring 4: the
-// only code that knows N-API.
+// The addon's exports: createEngine, createTrainer, inspectArtifact, devices and their classes.
+// Ring 4: the only code that knows N-API.
 #include "binding/addon.h"
 
 #include "binding/convert.h"
@@ -79,16 +79,21 @@ void finish_engines(const Napi::CallbackInfo& info) {
   for (const auto& each : info.Env().GetInstanceData<AddonData>()->engines) {
     if (const auto engine = each.lock()) engine->finish();
   }
+  for (const auto& each : info.Env().GetInstanceData<AddonData>()->trainers) {
+    if (const auto trainer = each.lock()) trainer->finish();
+  }
 }
 
 Napi::Object init(Napi::Env env, Napi::Object exports) {
   auto* data = new AddonData;
   data->engine_class = Napi::Persistent(EngineObject::define(env));
+  data->trainer_class = Napi::Persistent(TrainerObject::define(env));
   env.SetInstanceData(data);
   const auto process = env.Global().Get("process").As<Napi::Object>();
   process.Get("once").As<Napi::Function>().Call(
       process, {Napi::String::New(env, "exit"), Napi::Function::New<finish_engines>(env)});
   exports.Set("createEngine", Napi::Function::New<EngineObject::create>(env, "createEngine"));
+  exports.Set("createTrainer", Napi::Function::New<TrainerObject::create>(env, "createTrainer"));
   exports.Set("inspectArtifact", Napi::Function::New<inspect_artifact>(env, "inspectArtifact"));
   exports.Set("devices", Napi::Function::New<devices>(env, "devices"));
   return exports;

@@ -6,6 +6,7 @@
 #include <memory>
 #include <vector>
 
+#include "binding/trainer_object.h"
 #include "engine/engine.h"
 
 namespace spotlight {
@@ -14,6 +15,8 @@ struct AddonData {
   Napi::FunctionReference engine_class;
   // Every engine made; those that are gone are dropped when the next one comes.
   std::vector<std::weak_ptr<Engine>> engines;
+  Napi::FunctionReference trainer_class;
+  std::vector<std::weak_ptr<RunningTrainer>> trainers;  // alike
 };
 
 }  // namespace spotlight

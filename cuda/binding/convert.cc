@@ -219,6 +219,48 @@ Napi::Object engine_stats(Napi::Env env, const EngineStats& stats) {
   return result;
 }
 
+Napi::Object trainer_info(Napi::Env env, const train::Trainer& trainer) {
+  const train::Layout& layout = trainer.layout();
+  Napi::Object info = Napi::Object::New(env);
+  info.Set("model", model_info(env, trainer.file()));
+  info.Set("fingerprintText", fingerprint_text(trainer.file().config()));
+  info.Set("deviceName", trainer.device_name());
+  info.Set("threads", trainer.threads());
+  info.Set("layers", integers(env, layout.layers));
+  info.Set("headSize", static_cast<double>(layout.head_size));
+  info.Set("layerSize", static_cast<double>(layout.layer_size));
+  return info;
+}
+
+Napi::Object step_report(Napi::Env env, const train::StepReport& report) {
+  Napi::Object result = Napi::Object::New(env);
+  result.Set("step", report.step);
+  result.Set("loss", report.loss);
+  result.Set("learningRate", report.learning_rate);
+  result.Set("layers", typed<Napi::Float64Array>(env, report.layers));
+  result.Set("captureSeconds", report.capture_seconds);
+  result.Set("trainSeconds", report.train_seconds);
+  return result;
+}
+
+Napi::Object quality_report(Napi::Env env, const train::QualityReport& report) {
+  Napi::Object result = Napi::Object::New(env);
+  result.Set("iou", report.iou);
+  result.Set("mass", report.mass);
+  result.Set("layerIou", typed<Napi::Float64Array>(env, report.layer_iou));
+  result.Set("layerMass", typed<Napi::Float64Array>(env, report.layer_mass));
+  return result;
+}
+
+Napi::Object trainer_state(Napi::Env env, const train::TrainerState& state) {
+  Napi::Object result = Napi::Object::New(env);
+  result.Set("step", state.step);
+  result.Set("weights", typed<Napi::Float32Array>(env, state.weights));
+  result.Set("first", typed<Napi::Float32Array>(env, state.first));
+  result.Set("second", typed<Napi::Float32Array>(env, state.second));
+  return result;
+}
+
 Napi::Object step_result(Napi::Env env, int32_t step, double seconds, const PackedResult& packed) {
   Napi::Object result = Napi::Object::New(env);
   result.Set("step", step);

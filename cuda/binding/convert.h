@@ -10,6 +10,7 @@
 #include "device/cuda/probe/devices.h"
 #include "engine/batch.h"
 #include "engine/engine.h"
+#include "train/trainer.h"
 
 namespace spotlight {
 
@@ -30,6 +31,11 @@ ArtifactDescription describe(const Artifact& artifact);
 Napi::Object artifact_info(Napi::Env env, const ArtifactDescription& artifact);
 Napi::Object cuda_devices_info(Napi::Env env, const CudaDevices& found);
 Napi::Object engine_stats(Napi::Env env, const EngineStats& stats);
+Napi::Object trainer_info(Napi::Env env, const train::Trainer& trainer);
+Napi::Object step_report(Napi::Env env, const train::StepReport& report);
+Napi::Object quality_report(Napi::Env env, const train::QualityReport& report);
+// [sync] Copies of a training's values: three Float32Arrays.
+Napi::Object trainer_state(Napi::Env env, const train::TrainerState& state);
 Napi::Object step_result(Napi::Env env, int32_t step, double seconds, const PackedResult& packed);
 
 }  // namespace spotlight

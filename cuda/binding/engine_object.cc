@@ -5,6 +5,7 @@
 
 #include "binding/addon.h"
 #include "binding/convert.h"
+#include "binding/errand.h"
 #include "binding/parse.h"
 #include "error.h"
 
@@ -62,28 +63,6 @@ Napi::Value rejected(Napi::Env env, const SharedDeferred& deferred,
   deferred->Reject(to_js_error(env, error));
   return deferred->Promise();
 }
-
-// Runs `work` on a libuv thread, then `after` on the JS thread with what it threw, if anything.
-class Errand final : public Napi::AsyncWorker {
- public:
-  Errand(Napi::Env env, std::function<void()> work,
-         std::function<void(Napi::Env, std::exception_ptr)> after)
-      : AsyncWorker(env), work_(std::move(work)), after_(std::move(after)) {}
-
- private:
-  void Execute() override {
-    try {
-      work_();
-    } catch (...) {
-      error_ = std::current_exception();
-    }
-  }
-  void OnOK() override { after_(Env(), error_); }
-
-  std::function<void()> work_;
-  std::function<void(Napi::Env, std::exception_ptr)> after_;
-  std::exception_ptr error_;
-};
 
 }  // namespace
 

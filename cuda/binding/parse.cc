@@ -228,6 +228,69 @@ EngineOptions parse_engine_options(const Napi::Object& object) {
   return options;
 }
 
+train::TrainerOptions parse_trainer_options(const Napi::Object& object) {
+  train::TrainerOptions options;
+  options.model = parse_model(Field(object, "model").object());
+  if (const Field device(object, "device"); device.given()) options.device = device.text();
+  if (const Field threads(object, "threads"); threads.given()) {
+    options.threads = threads.int32();
+    if (options.threads < 1) refuse("threads", "at least 1");
+  }
+  const Napi::Object given = Field(object, "recipe").object();
+  const std::string prefix = "recipe.";
+  train::Recipe& recipe = options.recipe;
+  const Field encoder(given, "encoder", prefix);
+  const std::string kind = encoder.text();
+  if (kind != "linear-asym" && kind != "mlp") refuse(encoder.name(), "\"linear-asym\" or \"mlp\"");
+  recipe.encoder = kind == "mlp" ? train::CodeKind::kMlp : train::CodeKind::kLinearAsym;
+  const auto whole = [&](const char* key) { return Field(given, key, prefix).int32(); };
+  const auto number = [&](const char* key) {
+    return static_cast<float>(Field(given, key, prefix).number());
+  };
+  recipe.bits = whole("bits");
+  recipe.hidden = whole("hidden");
+  recipe.steps = whole("steps");
+  recipe.updates = whole("updates");
+  recipe.sequence = whole("sequence");
+  recipe.seed = Field(given, "seed", prefix).uint64();
+  recipe.budget = number("budget");
+  recipe.rows = whole("rows");
+  recipe.first_share = whole("firstShare");
+  recipe.top = whole("top");
+  recipe.other = whole("other");
+  recipe.border = number("border");
+  recipe.key_gamma = number("keyGamma");
+  recipe.query_gamma = number("queryGamma");
+  const Field by_mass(given, "massWeights", prefix);
+  if (!by_mass.value().IsBoolean()) refuse(by_mass.name(), "true or false");
+  recipe.mass_weights = by_mass.value().As<Napi::Boolean>();
+  recipe.learning_rate = number("learningRate");
+  recipe.beta1 = number("beta1");
+  recipe.beta2 = number("beta2");
+  recipe.epsilon = number("epsilon");
+  recipe.weight_decay = number("weightDecay");
+  recipe.warmup = number("warmup");
+  recipe.dense_layers = Field(given, "denseLayers", prefix).integers();
+  return options;
+}
+
+train::TrainerState parse_trainer_state(const Napi::Object& object) {
+  const auto values = [&](const char* key) -> std::vector<float> {
+    const Field field(object, key, "state.");
+    if (!field.value().IsTypedArray() ||
+        field.value().As<Napi::TypedArray>().TypedArrayType() != napi_float32_array)
+      refuse(field.name(), "a Float32Array");
+    const auto array = field.value().As<Napi::Float32Array>();
+    return {array.Data(), array.Data() + array.ElementLength()};
+  };
+  train::TrainerState state;
+  state.step = Field(object, "step", "state.").int32();
+  state.weights = values("weights");
+  state.first = values("first");
+  state.second = values("second");
+  return state;
+}
+
 SequenceOptions parse_sequence_options(const Napi::Object& object) {
   SequenceOptions options;
   options.sampling = parse_sampling(Field(object, "sampling").object());

@@ -9,12 +9,15 @@
 #include <vector>
 
 #include "engine/options.h"
+#include "train/trainer.h"
 
 namespace spotlight {
 
 // Each throws Error INVALID_ARGUMENT naming the field.
 EngineOptions parse_engine_options(const Napi::Object& object);
 SequenceOptions parse_sequence_options(const Napi::Object& object);
+train::TrainerOptions parse_trainer_options(const Napi::Object& object);
+train::TrainerState parse_trainer_state(const Napi::Object& object);
 int32_t parse_slot(const Napi::Value& value);
 // A number, a whole one from 0 to 2^53 - 1.
 uint64_t parse_seed(const Napi::Value& value, const std::string& field);

@@ -12,7 +12,8 @@ AdamWStep adamw_step(const Recipe& recipe, int32_t update) {
   s.epsilon = recipe.epsilon;
   s.weight_decay = recipe.weight_decay;
   s.correction1 = static_cast<float>(1 - std::pow(double{recipe.beta1}, update + 1));
-  s.correction2_root = static_cast<float>(std::sqrt(1 - std::pow(double{recipe.beta2}, update + 1)));
+  s.correction2_root =
+      static_cast<float>(std::sqrt(1 - std::pow(double{recipe.beta2}, update + 1)));
   return s;
 }
 

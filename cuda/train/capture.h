@@ -1,6 +1,6 @@
 // Queries and keys of one text in every layer that trains, as the frozen model makes them: a dense
-// prefill in chunks whose attend is watched. Keys of all tokens are kept, queries of the rows wanted
-// alone: for a text of 8,192 tokens some 190 MB of a 135M model.
+// prefill in chunks whose attend is watched. Keys of all tokens are kept, queries of the rows
+// wanted alone: for a text of 8,192 tokens some 190 MB of a 135M model.
 #pragma once
 
 #include <atomic>

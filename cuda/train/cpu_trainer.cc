@@ -87,8 +87,9 @@ class CpuTrainer final : public Trainer {
     layer_.draw({recipe().seed, Purpose::kTop, static_cast<uint32_t>(number), layer});
     const double loss = layer_.loss(state_.weights.data() + at, gradient_.data());
     if (!std::isfinite(loss))
-      throw Error(kInternal, "the loss of layer " + std::to_string(layer) + " is no number at update " +
-                                 std::to_string(number) + ": lower learningRate");
+      throw Error(kInternal, "the loss of layer " + std::to_string(layer) +
+                                 " is no number at update " + std::to_string(number) +
+                                 ": lower learningRate");
     const AdamWStep rates = adamw_step(recipe(), number);
     crew_.run(static_cast<int32_t>((size + kUpdated - 1) / kUpdated), [&](int32_t task, int32_t) {
       const int64_t from = task * kUpdated, count = std::min(kUpdated, size - from);

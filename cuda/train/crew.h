@@ -1,6 +1,6 @@
 // Threads for the trainer's loops: numbered tasks taken in order by whoever is free. Results never
-// depend on who took which, because every task writes only what is its own; sums over tasks are made
-// after, in the order of their numbers.
+// depend on who took which, because every task writes only what is its own; sums over tasks are
+// made after, in the order of their numbers.
 #pragma once
 
 #include <condition_variable>

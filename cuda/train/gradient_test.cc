@@ -71,7 +71,8 @@ void check_gradient(const World& world) {
   std::vector<float> weights = some_weights(layer.layout());
   std::vector<float> gradient(weights.size()), unused(weights.size());
   layer.loss(weights.data(), gradient.data());
-  // Along random directions over all parameters at once, and along single ones spread over all heads.
+  // Along random directions over all parameters at once, and along single ones spread over all
+  // heads.
   const auto difference = [&](const std::vector<float>& direction, float step) {
     std::vector<float> moved(weights.size());
     double ends[2];

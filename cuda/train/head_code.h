@@ -1,6 +1,7 @@
 // What turns vectors of one head into code values z, and its gradients: the linear code (z = x W)
-// and the paper's MLP (y = SiLU(x W1 + b1) [+ x], z = y W2 + b2 [+ y], a residual where widths match).
-// Parameters of a head are one run of floats, so that sums and updates need not know the code.
+// and the paper's MLP (y = SiLU(x W1 + b1) [+ x], z = y W2 + b2 [+ y], a residual where widths
+// match). Parameters of a head are one run of floats, so that sums and updates need not know the
+// code.
 #pragma once
 
 #include <cstdint>

@@ -87,9 +87,9 @@ void LayerTrainer::each_mass(
     const int32_t count = std::min(kQueries, input_.rows - from);
     Scratch& scratch = scratch_[static_cast<size_t>(thread)];
     scratch.mass.resize(static_cast<size_t>(kQueries * stride));
-    attention_mass(layout_, input_, head, from, count, key_side(head), scratch.mass.data(),
-                   scratch.room(int64_t{kQueries} * layout_.queries_a_head *
-                                (stride + layout_.head_dim)));
+    attention_mass(
+        layout_, input_, head, from, count, key_side(head), scratch.mass.data(),
+        scratch.room(int64_t{kQueries} * layout_.queries_a_head * (stride + layout_.head_dim)));
     for (int32_t i = 0; i < count; i++)
       body(head, from + i, scratch.mass.data() + i * stride, scratch);
   });
@@ -111,8 +111,7 @@ void LayerTrainer::give(std::vector<PairDraw> pairs) {
     PairDraw& own = pairs_[static_cast<size_t>(head) * input_.rows + row];
     if (own.top.empty()) return;
     std::vector<int32_t> top(static_cast<size_t>(wanted));
-    const float least =
-        scratch.finder.find(mass, input_.positions[row] + 1, wanted, top.data());
+    const float least = scratch.finder.find(mass, input_.positions[row] + 1, wanted, top.data());
     own.other.erase(std::remove_if(own.other.begin(), own.other.end(),
                                    [&](int32_t j) { return mass[j] >= least; }),
                     own.other.end());
@@ -149,8 +148,8 @@ void LayerTrainer::encode(const float* weights) {
       const int32_t head = task / chunks(), from = task % chunks() * kKeys;
       const int32_t count = std::min(kKeys, input_.tokens - from);
       float* u = key_codes_.data() + (int64_t{head} * input_.tokens + from) * bits;
-      code_->forward(weights + layout_.key(head), keys_of(head) + from * key_row(), key_row(), count,
-                     u, scratch.room(code_->scratch_floats(count)));
+      code_->forward(weights + layout_.key(head), keys_of(head) + from * key_row(), key_row(),
+                     count, u, scratch.room(code_->scratch_floats(count)));
       soften(u, int64_t{count} * bits, recipe_.key_gamma);
       return;
     }
@@ -192,9 +191,8 @@ void LayerTrainer::score() {
       for (int32_t i = 0; i < others; i++)
         scores[tops + i] = dot(sum, codes + int64_t{pairs.other[i]} * bits, bits);
       float* d_score = score_gradient_.data() + at * drawn;
-      pair_sums_[static_cast<size_t>(at)] =
-          pair_loss(scores, pairs.weight.data(), tops, scores + tops, others, d_score,
-                    d_score + recipe_.top);
+      pair_sums_[static_cast<size_t>(at)] = pair_loss(
+          scores, pairs.weight.data(), tops, scores + tops, others, d_score, d_score + recipe_.top);
       std::fill_n(d_sum, bits, 0.f);
     }
   });
@@ -272,8 +270,8 @@ void LayerTrainer::differentiate(const float* weights, float* gradient) {
       add(partial_.data() + (int64_t{head} * chunks() + c) * size, key, c == 0);
     for (int32_t g = 0; g < group; g++) {
       const int32_t query = head * group + g;
-      add(partial_.data() + (of_keys + int64_t{query}) * size,
-          gradient + layout_.query(query), !shared);
+      add(partial_.data() + (of_keys + int64_t{query}) * size, gradient + layout_.query(query),
+          !shared);
     }
   });
 }

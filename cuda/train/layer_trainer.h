@@ -23,8 +23,8 @@ class LayerTrainer {
   void choose(int32_t first, int32_t count);
   // Draws the pairs of every head and query. draws: of this step and layer.
   void draw(const Draws& draws);
-  // Pairs as given, [heads * rows], instead of drawn: their weights and which others are dropped are
-  // still decided here. Queries that see too few tokens must have none.
+  // Pairs as given, [heads * rows], instead of drawn: their weights and which others are dropped
+  // are still decided here. Queries that see too few tokens must have none.
   void give(std::vector<PairDraw> pairs);
   // Mean loss over the weighted pairs; gradient [layout.layer_size] is overwritten.
   double loss(const float* weights, float* gradient);
@@ -32,9 +32,9 @@ class LayerTrainer {
   struct Quality {
     double iou = 0, mass = 0;
   };
-  // How well sign codes and 4-bit queries of these weights find the tokens with most attention, over
-  // all heads and queries: |found and wanted| / |found or wanted|, and the attention that those found
-  // hold. As served, but that no sink and no recent token is forced in.
+  // How well sign codes and 4-bit queries of these weights find the tokens with most attention,
+  // over all heads and queries: |found and wanted| / |found or wanted|, and the attention that
+  // those found hold. As served, but that no sink and no recent token is forced in.
   Quality measure(const float* weights);
 
   // [heads, rows], after draw or give.
@@ -57,7 +57,9 @@ class LayerTrainer {
   void score();
   void spread();
   void differentiate(const float* weights, float* gradient);
-  const float* key_side(int32_t head) const { return kt_.data() + layout_.kv_head(head) * kt_size_; }
+  const float* key_side(int32_t head) const {
+    return kt_.data() + layout_.kv_head(head) * kt_size_;
+  }
   const float* keys_of(int32_t head) const {
     return input_.k + int64_t{layout_.kv_head(head)} * layout_.head_dim;
   }
@@ -72,15 +74,15 @@ class LayerTrainer {
   std::vector<Scratch> scratch_;
 
   LayerInput taken_, input_;
-  int64_t kt_size_ = 0;       // of one KV head
-  std::vector<float> kt_;     // [kv_heads, head_dim, key_stride]
+  int64_t kt_size_ = 0;    // of one KV head
+  std::vector<float> kt_;  // [kv_heads, head_dim, key_stride]
   std::vector<PairDraw> pairs_;
-  std::vector<float> key_codes_, key_gradient_;    // [heads, tokens, bits] soft codes
-  std::vector<float> query_codes_;                 // [query_heads, rows, bits] soft codes
-  std::vector<float> sums_, sums_gradient_;        // [heads, rows, bits] summed over the group
-  std::vector<float> score_gradient_;              // [heads, rows, top + other]
-  std::vector<PairSums> pair_sums_;                // [heads * rows]
-  std::vector<float> partial_;                     // gradients of pieces
+  std::vector<float> key_codes_, key_gradient_;  // [heads, tokens, bits] soft codes
+  std::vector<float> query_codes_;               // [query_heads, rows, bits] soft codes
+  std::vector<float> sums_, sums_gradient_;      // [heads, rows, bits] summed over the group
+  std::vector<float> score_gradient_;            // [heads, rows, top + other]
+  std::vector<PairSums> pair_sums_;              // [heads * rows]
+  std::vector<float> partial_;                   // gradients of pieces
 };
 
 }  // namespace spotlight::train

@@ -40,8 +40,7 @@ void start_weights(const Layout& layout, const Recipe& recipe, float* weights) {
       } else {
         const int64_t first = int64_t{layout.head_dim} * recipe.hidden;
         const int64_t second = int64_t{recipe.hidden} * layout.bits;
-        fill(head, first, h, 0,
-             recipe.hidden == layout.head_dim ? 0.001f : root(layout.head_dim));
+        fill(head, first, h, 0, recipe.hidden == layout.head_dim ? 0.001f : root(layout.head_dim));
         fill(head + first + recipe.hidden, second, h, first, root(recipe.hidden));
       }
     }

@@ -1,6 +1,6 @@
-// Where a layer's parameters lie: one run of floats a layer, a run in it for each head. linear-asym:
-// the key side of each KV head, then the query side of each query head. mlp: each query head, both
-// sides. Index arithmetic shared by the CPU, the GPU and what is saved.
+// Where a layer's parameters lie: one run of floats a layer, a run in it for each head.
+// linear-asym: the key side of each KV head, then the query side of each query head. mlp: each
+// query head, both sides. Index arithmetic shared by the CPU, the GPU and what is saved.
 #pragma once
 
 #include <cstdint>
@@ -17,9 +17,9 @@ struct Layout {
   CodeKind encoder;
   int32_t query_heads, kv_heads, head_dim, bits;
   int32_t heads;  // that score and are scored together: KV heads (linear-asym), query heads (mlp)
-  int32_t queries_a_head;  // whose codes are summed: the group, or 1
-  int64_t head_size;       // floats of one head's parameters
-  int64_t layer_size;      // of a layer's
+  int32_t queries_a_head;       // whose codes are summed: the group, or 1
+  int64_t head_size;            // floats of one head's parameters
+  int64_t layer_size;           // of a layer's
   std::vector<int32_t> layers;  // that have codes
 
   int64_t size() const { return layer_size * static_cast<int64_t>(layers.size()); }

@@ -23,8 +23,8 @@ PairSums pair_loss(const float* top, const float* weight, int32_t tops, const fl
   std::fill(scores + others, scores + padded, kNever);
   std::fill_n(gradient, padded, 0.f);
   for (int32_t t = 0; t < tops; t++) {
-    // softplus(x) = max(x, 0) + ln(1 + e^-|x|). The logarithms of a lane are one of a product, which
-    // at most 64 factors below 2 cannot overflow.
+    // softplus(x) = max(x, 0) + ln(1 + e^-|x|). The logarithms of a lane are one of a product,
+    // which at most 64 factors below 2 cannot overflow.
     alignas(64) float linear[kLanes] = {}, product[kLanes], slope[kLanes] = {};
     std::fill_n(product, kLanes, 1.f);
     for (int32_t o = 0; o < padded; o += kLanes) {

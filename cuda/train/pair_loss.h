@@ -11,7 +11,8 @@ struct PairSums {
   double loss = 0, weight = 0;
 };
 
-// top [tops], weight [tops], other [others] scores; d_top and d_other are overwritten. others <= 1024.
+// top [tops], weight [tops], other [others] scores; d_top and d_other are overwritten. others <=
+// 1024.
 PairSums pair_loss(const float* top, const float* weight, int32_t tops, const float* other,
                    int32_t others, float* d_top, float* d_other);
 

@@ -28,14 +28,14 @@ Trainer::Trainer(std::unique_ptr<WeightFile> file, const Recipe& recipe)
 void Trainer::check(const std::vector<int32_t>& tokens) const {
   const auto count = static_cast<int64_t>(tokens.size());
   if (count < kFewestTokens || count > recipe_.sequence)
-    throw Error(kInvalidArgument, "tokens: a text of " + std::to_string(count) +
-                                      ", must have " + std::to_string(kFewestTokens) + " to " +
+    throw Error(kInvalidArgument, "tokens: a text of " + std::to_string(count) + ", must have " +
+                                      std::to_string(kFewestTokens) + " to " +
                                       std::to_string(recipe_.sequence));
   for (size_t i = 0; i < tokens.size(); i++) {
     if (tokens[i] < 0 || tokens[i] >= file_->config().vocab)
-      throw Error(kInvalidArgument, "tokens[" + std::to_string(i) + "]: " +
-                                        std::to_string(tokens[i]) + ", the model has 0 to " +
-                                        std::to_string(file_->config().vocab - 1));
+      throw Error(kInvalidArgument,
+                  "tokens[" + std::to_string(i) + "]: " + std::to_string(tokens[i]) +
+                      ", the model has 0 to " + std::to_string(file_->config().vocab - 1));
   }
 }
 

@@ -1,6 +1,6 @@
 // A training: one text a step, the frozen model's queries and keys of it, an update of every coded
-// layer. What decides the weights is the recipe, the texts in their order and this state; threads and
-// interruptions do not.
+// layer. What decides the weights is the recipe, the texts in their order and this state; threads
+// and interruptions do not.
 #pragma once
 
 #include <atomic>
@@ -58,10 +58,11 @@ class Trainer {
   virtual int32_t threads() const = 0;
 
   // Throws INVALID_ARGUMENT for a text shorter than 64 tokens or longer than the recipe's, for a
-  // token the model lacks, and when all steps are done. Nothing: cancelled, and nothing has changed.
+  // token the model lacks, and when all steps are done. Nothing: cancelled, and nothing has
+  // changed.
   std::optional<StepReport> step(const std::vector<int32_t>& tokens);
-  // Quality of the weights as an artifact stores them (bf16), over `rows` queries in the text's last
-  // eighth. Nothing: cancelled.
+  // Quality of the weights as an artifact stores them (bf16), over `rows` queries in the text's
+  // last eighth. Nothing: cancelled.
   std::optional<QualityReport> measure(const std::vector<int32_t>& tokens, int32_t rows);
   // The step or measurement in hand ends soon without effect. Until resume().
   void cancel() { cancelled_.store(true); }

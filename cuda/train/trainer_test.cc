@@ -42,7 +42,8 @@ bool same(const std::vector<float>& a, const std::vector<float>& b) {
 
 TEST(a_resumed_training_ends_in_the_same_bits) {
   const auto whole = make_trainer(options(1));
-  for (uint32_t s = 0; s < 4; s++) CHECK_EQ(whole->step(text(s))->step, static_cast<int32_t>(s) + 1);
+  for (uint32_t s = 0; s < 4; s++)
+    CHECK_EQ(whole->step(text(s))->step, static_cast<int32_t>(s) + 1);
   TrainerState middle;
   {
     const auto first = make_trainer(options(2));

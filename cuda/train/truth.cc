@@ -102,10 +102,9 @@ void PairDrawer::draw(const Recipe& recipe, const Draws& draws, int32_t head, in
   }
   for (int32_t n = 0; n < recipe.other; n++) {
     const bool from_near = n < near && !near_.empty();
-    const int32_t j =
-        from_near ? near_[static_cast<size_t>(
-                        draw(Purpose::kBorder, static_cast<int32_t>(near_.size()), n))]
-                  : draw(Purpose::kOther, seen, n);
+    const int32_t j = from_near ? near_[static_cast<size_t>(draw(
+                                      Purpose::kBorder, static_cast<int32_t>(near_.size()), n))]
+                                : draw(Purpose::kOther, seen, n);
     if (mass[j] < least) pairs.other.push_back(j);
   }
   weigh(recipe.mass_weights, mass, pairs);
@@ -117,7 +116,8 @@ void weigh(bool by_mass, const float* mass, PairDraw& pairs) {
   double sum = 0;
   for (size_t i = 0; i < pairs.top.size(); i++)
     sum += pairs.weight[i] = std::sqrt(mass[pairs.top[i]]);
-  const float mean = std::max(1e-9f, static_cast<float>(sum / static_cast<double>(pairs.top.size())));
+  const float mean =
+      std::max(1e-9f, static_cast<float>(sum / static_cast<double>(pairs.top.size())));
   for (float& weight : pairs.weight) weight /= mean;
 }
 

@@ -41,9 +41,9 @@ class TopFinder {
 
 // One head's and query's pairs: tokens to be found and others, as the loss takes them.
 struct PairDraw {
-  std::vector<int32_t> top, other;  // [recipe.top], [recipe.other] positions; others to be found are
-                                    // dropped
-  std::vector<float> weight;        // [recipe.top]
+  std::vector<int32_t> top, other;  // [recipe.top], [recipe.other] positions; others to be found
+                                    // are dropped
+  std::vector<float> weight;  // [recipe.top]
 };
 
 // Draws pairs for the query at `position` from its attention. Empty when it sees fewer tokens than
