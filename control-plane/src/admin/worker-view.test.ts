@@ -15,6 +15,7 @@ const row: WorkerRow = {
   firstSeen: new Date(1),
   lastSeen: new Date(2),
   drain: true,
+  slots: [],
   generation: 9n,
 };
 

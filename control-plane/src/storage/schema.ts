@@ -14,7 +14,11 @@ import {
   text,
   timestamp,
   unique,
+  uniqueIndex,
 } from 'drizzle-orm/pg-core';
+import type { Mark } from '../rollouts/counters.js';
+import type { Reading } from '../rollouts/gates.js';
+import type { Outcome, Phase, Plan } from '../rollouts/rollout.js';
 
 const moment = (name: string): ReturnType<typeof timestamp<string, 'date'>> =>
   timestamp(name, { withTimezone: true, mode: 'date' });
@@ -44,6 +48,12 @@ export const models = pgTable(
   (table) => [primaryKey({ columns: [table.id, table.fingerprint] })],
 );
 
+/** An artifact a worker should hold; new requests that pin nothing run under the active one. */
+export interface DesiredArtifact {
+  readonly digest: string;
+  readonly active: boolean;
+}
+
 /** Workers seen, and the desired state that outlives a restart of either side. */
 export const workers = pgTable('workers', {
   id: text('id').primaryKey(),
@@ -57,6 +67,8 @@ export const workers = pgTable('workers', {
   firstSeen: moment('first_seen').notNull().defaultNow(),
   lastSeen: moment('last_seen').notNull().defaultNow(),
   drain: boolean('drain').notNull().default(false),
+  /** The artifacts to hold, at most two; none leaves the worker with what it came with. */
+  slots: jsonb('slots').$type<readonly DesiredArtifact[]>().notNull().default([]),
   /** Of the directive that carries this desired state; drawn from directive_generation at each change. */
   generation: bigint('generation', { mode: 'bigint' })
     .notNull()
@@ -194,4 +206,66 @@ export const auditLog = pgTable(
     reason: text('reason').notNull().default(''),
   },
   (table) => [index('audit_log_object').on(table.kind, table.object)],
+);
+
+/** Changes of a deployment's artifact under way and past; rollouts/decide.ts holds the moves between phases. */
+export const rollouts = pgTable(
+  'rollouts',
+  {
+    id: text('id').primaryKey(),
+    deploymentId: text('deployment_id')
+      .notNull()
+      .references(() => deployments.id),
+    /** Digest it began from, and goes back to. */
+    stable: text('stable').notNull(),
+    candidate: text('candidate').notNull(),
+    phase: text('phase').$type<Phase>().notNull(),
+    paused: boolean('paused').notNull().default(false),
+    /** To go through to the end without gates and waiting. */
+    forced: boolean('forced').notNull().default(false),
+    /** Index into the plan's waves. */
+    wave: integer('wave').notNull().default(0),
+    plan: jsonb('plan').$type<Plan>().notNull(),
+    /** How it is to end, once it is taken back. */
+    outcome: text('outcome').$type<Outcome>(),
+    /** Why it is taken back or ended; empty otherwise. */
+    reason: text('reason').notNull().default(''),
+    /** Counts the changes of the row: who writes names the one it has read, so that of two writers one loses. */
+    version: integer('version').notNull().default(0),
+    phaseStarted: moment('phase_started').notNull(),
+    heldSince: moment('held_since'),
+    /** The workers' counters when the hold began, and when the canary's did. */
+    mark: jsonb('mark').$type<Mark>(),
+    origin: jsonb('origin').$type<Mark>(),
+    createdBy: text('created_by').notNull(),
+    created: moment('created').notNull().defaultNow(),
+    changed: moment('changed').notNull().defaultNow(),
+  },
+  (table) => [
+    uniqueIndex('rollouts_one_a_deployment')
+      .on(table.deploymentId)
+      .where(sql`${table.phase} in ('staging', 'canary', 'waves', 'rolling_back')`),
+    index('rollouts_created').on(table.created),
+  ],
+);
+
+/** What happened to a rollout, in order: one row a move, written in its transaction. */
+export const rolloutEvents = pgTable(
+  'rollout_events',
+  {
+    id: bigint('id', { mode: 'number' }).primaryKey().generatedAlwaysAsIdentity(),
+    rolloutId: text('rollout_id')
+      .notNull()
+      .references(() => rollouts.id),
+    at: moment('at').notNull(),
+    /** Such as `canary`, `pause`, `roll_back`. */
+    kind: text('kind').notNull(),
+    phase: text('phase').$type<Phase>().notNull(),
+    wave: integer('wave').notNull(),
+    actor: text('actor').notNull(),
+    reason: text('reason').notNull().default(''),
+    /** What the gates said at the move. */
+    readings: jsonb('readings').$type<readonly Reading[]>().notNull().default([]),
+  },
+  (table) => [index('rollout_events_of').on(table.rolloutId, table.id)],
 );
