@@ -20,7 +20,7 @@ function worker(id: string, told: string, holds = 'sc', ready = true): DirectedW
       active: star === '*',
     })),
     ready,
-    holds: [...holds].map(digest),
+    holds: Array.from(holds, digest),
   };
 }
 

@@ -33,6 +33,8 @@ function sharedCases(start: () => Promise<Storage>): void {
           'audit_log',
           'deployments',
           'models',
+          'rollout_events',
+          'rollouts',
           'settings',
           'workers',
         ],
