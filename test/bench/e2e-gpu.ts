@@ -8,20 +8,12 @@ import { WorkerProcess } from '../e2e/worker-process.js';
 import type { Running } from '../e2e/worker-process.js';
 import type { Bench, BenchLine, BenchOptions } from './bench.js';
 import { quantile } from './bench.js';
+import { parseCase } from './attention.js';
 import { runGpuBench } from './gpu-executable.js';
+import { svg } from './plot.js';
+import type { Series } from './plot.js';
+import { FIRST_TOKEN, VLLM, VLLM_FIRST_TOKEN } from './vllm.js';
 
-/** ms a step of vLLM 0.26 (FlashAttention 3, CUDA graphs) serving Qwen2.5-7B in bf16 on one H200, as reported; not measured here. */
-const VLLM: Readonly<Record<string, number>> = {
-  '1x32768': 5.2,
-  '1x131072': 6.5,
-  '8x32768': 8.2,
-  '8x131072': 18.1,
-  '16x122880': 29.2,
-  '1x1048576': 18.5,
-};
-/** Its seconds to the first token, by prompt tokens. */
-const VLLM_FIRST_TOKEN: Readonly<Record<string, number>> = { '32768': 1.03, '131072': 8.2 };
-const FIRST_TOKEN = 'time to first token';
 const QUOTED = 'quoted, not measured here';
 const REQUESTS = 64;
 const PROMPT = 512;
@@ -162,6 +154,33 @@ async function metric(worker: WorkerProcess, name: string): Promise<number> {
   return samples.reduce((sum, line) => sum + Number(line.slice(line.lastIndexOf(' '))), 0);
 }
 
+/** Milliseconds a step over the context, a line a batch and way. */
+export function plotSteps(lines: readonly BenchLine[]): string | undefined {
+  const points = lines.flatMap((line) => {
+    const found = parseCase(line.case);
+    return found !== undefined && ['dense', 'spotlight'].includes(line.metric) ? [{ ...found, line }] : [];
+  });
+  const shape = points[0]?.shape;
+  if (shape === undefined) return undefined;
+  const own = points.filter((point) => point.shape === shape);
+  const batches = [...new Set(own.map(({ batch }) => batch))].sort((a, b) => a - b);
+  const series = batches.flatMap((batch) =>
+    ['dense', 'spotlight'].map((way): Series => ({
+      name: `${way}, batch ${batch}`,
+      points: own
+        .filter((point) => point.batch === batch && point.line.metric === way)
+        .map(({ context, line }) => [context, line.value] as const),
+    })),
+  );
+  if (series.every((one) => one.points.length < 2)) return undefined;
+  return svg({
+    title: `A decode step, ${shape}, ${points[0]?.line.device ?? 'GPU'}`,
+    xLabel: 'context of each sequence, tokens',
+    yLabel: 'milliseconds a step',
+    series,
+  });
+}
+
 export const bench: Bench = {
   name: 'e2e',
   summary: 'decode steps of a 7B shape on a GPU, dense and spotlight, and what serving adds to a step',
@@ -171,4 +190,5 @@ export const bench: Bench = {
     '--model qwen2.5-7b   --no-tail   --no-serving   only the engine',
   ],
   run,
+  plot: plotSteps,
 };

@@ -1,11 +1,9 @@
 // `npm run bench -- NAME [--json] [--save]`: runs one benchmark and prints a table, or one JSON object a line.
 // --save keeps the same lines under test/bench/results/NAME.DEVICE.jsonl, each with device and commit, and the benchmark's plot
-// beside them; without it nothing is written.
-import { execFileSync } from 'node:child_process';
-import { mkdirSync, writeFileSync } from 'node:fs';
+// beside them; without it nothing is written. `results` makes the README's tables and all plots anew.
 import { cpus } from 'node:os';
-import { fileURLToPath } from 'node:url';
 import type { Bench, BenchLine } from './bench.js';
+import { commitHere, draw, FOLDER, nameOf, results, USAGE, write } from './results.js';
 import { table } from './table.js';
 
 // name -> loader; each benchmark registers itself here.
@@ -30,30 +28,30 @@ async function usage(): Promise<void> {
     err(`  ${bench.name.padEnd(12)} ${bench.summary}`);
     for (const flag of bench.flags ?? []) err(`  ${' '.repeat(12)}   ${flag}`);
   }
+  for (const line of USAGE) err(`  ${line}`);
 }
 
 function save(bench: Bench, lines: readonly BenchLine[]): void {
   const processor = (cpus()[0]?.model ?? 'cpu').trim().replaceAll(/\s+/g, ' ');
   const other = lines.find((line) => line.device !== undefined)?.device;
   const device = other ?? processor;
-  const git = (...args: string[]): string => execFileSync('git', args, { encoding: 'utf8' }).trim();
-  const commit = git('rev-parse', '--short=12', 'HEAD') + (git('status', '--porcelain', '-uno') ? '+' : '');
-  // Compiled code runs from test/dist/bench; results stand beside the sources.
-  const folder = fileURLToPath(new URL('../../bench/results/', import.meta.url));
-  mkdirSync(folder, { recursive: true });
-  const slug = device.toLowerCase().replaceAll(/[^a-z0-9]+/g, '-');
-  const file = `${folder}${bench.name}.${slug}${other === undefined ? `-${String(cpus().length)}` : ''}`;
-  const kept = lines.map((line) => `${JSON.stringify({ ...line, device, commit })}\n`).join('');
-  writeFileSync(`${file}.jsonl`, kept);
-  err(`kept in ${file}.jsonl`);
-  const drawn = bench.plot?.(lines);
-  if (drawn === undefined) return;
-  writeFileSync(`${file}.svg`, drawn);
-  err(`drawn in ${file}.svg`);
+  const commit = commitHere();
+  const name = nameOf(bench.name, device, other === undefined ? cpus().length : undefined);
+  write(
+    name,
+    lines.map((line) => ({ ...line, device, commit })),
+  );
+  err(`kept in ${FOLDER}${name}.jsonl`);
+  const drawn = draw(name, bench, lines);
+  if (drawn !== undefined) err(`drawn in ${drawn}`);
 }
 
 async function main(argv: readonly string[]): Promise<number> {
   const [name, ...rest] = argv;
+  if (name === 'results') {
+    await results(rest, BENCHES, err);
+    return 0;
+  }
   const load = name === undefined ? undefined : BENCHES[name];
   if (name === undefined || load === undefined) {
     if (name !== undefined && !name.startsWith('-')) err(`no benchmark is called ${name}`);

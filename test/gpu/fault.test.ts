@@ -16,7 +16,10 @@ describe('a CUDA error in a worker', () => {
     this.timeout(180_000);
     needCuda(this);
     await needGpu(this);
-    const flags = ['--artifact', 'none', '--device', 'cuda', '--max-sequences', String(REQUESTS)];
+    const flags = [
+      ...['--model', 'dummy:smollm2-135m', '--artifact', 'none', '--device', 'cuda'],
+      ...['--max-sequences', String(REQUESTS)],
+    ];
     worker = await WorkerProcess.start(flags, { SPOTLIGHT_CUDA_FAULT_AFTER: String(FAULT_AFTER) });
   });
   after(() => worker?.end('SIGKILL'));

@@ -27,7 +27,7 @@ describe('the worker’s loop on a GPU under random load', () => {
     await needGpu(this);
     ({ engine: native, tokenizer } = await openModel({
       device: DEVICE,
-      blocks: 64,
+      blocks: 48,
       maxSequences: 16,
       maxBatchTokens: 256,
       attention: { minTokens: 96, crossover: 0 },
@@ -60,9 +60,10 @@ describe('the worker’s loop on a GPU under random load', () => {
     const one = async (): Promise<void> => {
       const requestId = `soak-${count++}`;
       const seen = consumer.expect(requestId);
-      const promptTokens = Array.from(
-        { length: dice.chance(0.2) ? dice.int(500, 1500) : dice.int(1, 300) },
-        () => dice.int(100, 40_000),
+      // Admission leaves everyone's next block free: only who is far from done when it is full, too, takes another's.
+      const long = dice.chance(0.15);
+      const promptTokens = Array.from({ length: long ? dice.int(500, 1200) : dice.int(1, 200) }, () =>
+        dice.int(100, 40_000),
       );
       const refused = loop.submit(
         {
@@ -76,7 +77,7 @@ describe('the worker’s loop on a GPU under random load', () => {
           sampling: SamplingParams.fromPartial({
             seed: BigInt(dice.int(0, 1000)),
             temperature: dice.pick([0, 0.8]),
-            maxTokens: dice.int(1, 200),
+            maxTokens: !long && dice.chance(0.6) ? dice.int(200, 500) : dice.int(1, 100),
             n: dice.chance(0.2) ? 2 : 1,
             ignoreEos: true,
             logprobs: dice.chance(0.1) ? 2 : undefined,
@@ -133,7 +134,7 @@ describe('the worker’s loop on a GPU under random load', () => {
     assert.ok(before.card - after.card < 64 * MEBI, `${(before.card - after.card) / MEBI} MiB of the card`);
     assert.ok(after.process - before.process < 256 * MEBI, `${(after.process - before.process) / MEBI} MiB`);
     assert.ok(
-      finished > STEPS / 50 && cancelled > STEPS / 500 && preemptions > STEPS / 500,
+      finished > STEPS / 100 && cancelled > STEPS / 1000 && preemptions > STEPS / 1000,
       `${finished} ${cancelled} ${preemptions}`,
     );
     assert.ok(engine.stats().sparseRows > STEPS / 10, 'hardly a row was sparse');
