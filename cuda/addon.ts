@@ -12,6 +12,7 @@ import type {
   EngineInfo,
   EngineOptions,
   EngineStats,
+  SelectorInfo,
   TokenizerMetadata,
 } from './types.js';
 
@@ -46,6 +47,7 @@ export interface Addon {
   createEngine(options: EngineOptions): Promise<NativeEngine>;
   createTrainer(options: TrainerOptions): Promise<NativeTrainer>;
   inspectArtifact(path: string): Promise<Omit<ArtifactInfo, 'digest'>>;
+  selectors(): readonly SelectorInfo[];
   devices(): Promise<Devices>;
 }
 

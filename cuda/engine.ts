@@ -15,6 +15,7 @@ import type {
   EngineInfo,
   EngineOptions,
   EngineStats,
+  SelectorInfo,
   SequenceId,
   SequenceOptions,
   SlotId,
@@ -131,6 +132,11 @@ export async function inspectArtifact(path: string): Promise<ArtifactInfo> {
   const addon = loadAddon();
   const digest = await fileDigest(path);
   return { digest, ...(await wrapAsync(() => addon.inspectArtifact(path))) };
+}
+
+/** What each evaluation method does, in the order of tables. Throws ADDON_MISSING. */
+export function selectors(): readonly SelectorInfo[] {
+  return loadAddon().selectors();
 }
 
 /**

@@ -1,7 +1,7 @@
 // R7: the typed face of the native module. Types and errors need no addon, so that a test on the fake engine loads none: the addon is
 // loaded by the first createEngine, createTrainer, inspectArtifact or devices.
 export { DEFAULT_ATTENTION, settingsDigest } from './attention.js';
-export { createEngine, devices, inspectArtifact } from './engine.js';
+export { createEngine, devices, inspectArtifact, selectors } from './engine.js';
 export * from './errors.js';
 export { readCheckpoint, writeCheckpoint } from './train/checkpoint.js';
 export type { TrainingIdentity } from './train/checkpoint.js';

@@ -19,7 +19,23 @@ export const MAX_STEPS_IN_FLIGHT = 2;
 /** As a token of a row: "feed this sequence's last sample", known to the engine only. Only as a row's first token. */
 export const LAST_SAMPLE = -1;
 
-export type BackendName = 'dense' | 'spotlight';
+/** Methods of the literature for evaluation, to be had where EngineOptions.selectors is set; selectors() tells what each does. */
+export const SELECTOR_NAMES = [
+  'oracle',
+  'window',
+  'lsh',
+  'lsh-head',
+  'quest',
+  'magicpig',
+  'vattention',
+  'h2o',
+  'snapkv',
+  'fastgen',
+] as const;
+export type SelectorName = (typeof SELECTOR_NAMES)[number];
+/** Those that never read again what they leave out, and so depend on every query of the prompt. */
+export const EVICTING_SELECTORS: readonly SelectorName[] = ['h2o', 'snapkv', 'fastgen'];
+export type BackendName = 'dense' | 'spotlight' | SelectorName;
 export type Tail = 'block-mean' | 'none';
 export type Isa = 'auto' | 'portable' | 'avx2' | 'avx512';
 
@@ -78,6 +94,8 @@ export interface EngineOptions {
   readonly maxSequences?: number;
   /** Width of a code plane, bits a token and KV head. Default 128. */
   readonly codeBits?: number;
+  /** Whether `backend` may name an evaluation method. On the CPU alone. Default false. */
+  readonly selectors?: boolean;
   readonly attention: AttentionSettings;
 }
 
@@ -116,6 +134,8 @@ export interface EngineInfo {
   readonly maxSequences: number;
   /** Rows that decode steps are padded to, ascending; each is made ready at its first steps. Empty where nothing is kept by size. */
   readonly decodeSizes: readonly number[];
+  /** Whether `backend` may name an evaluation method. */
+  readonly selectors: boolean;
   /** Contexts shorter than this many tokens attend densely: the setting, or without one the device's own. */
   readonly crossover: number;
 }
@@ -163,8 +183,8 @@ export interface SamplingState {
 
 export interface SequenceOptions {
   readonly sampling: SamplingState;
-  /** Per-request overrides of the deployment's settings. */
-  readonly attention?: { readonly backend?: BackendName; readonly fraction?: number; readonly tail?: Tail };
+  /** Overrides of the deployment's settings. A fraction given without layers stands above those of single layers. */
+  readonly attention?: Partial<AttentionSettings>;
   /** Plane this sequence scores with, for life. */
   readonly slot: SlotId;
   /**
@@ -266,6 +286,23 @@ export interface ArtifactInfo {
   readonly fingerprint: string;
   /** Every metadata entry of the file, as text. */
   readonly metadata: Readonly<Record<string, string>>;
+}
+
+/** What an evaluation method is. */
+export interface SelectorInfo {
+  readonly name: SelectorName;
+  readonly paper: string;
+  /** One sentence. */
+  readonly rule: string;
+  /** Index read a token and KV head, besides K and V: indexBits + indexBitsPerDim * headDim bits. */
+  readonly indexBits: number;
+  readonly indexBitsPerDim: number;
+  /** Whether unselected tokens may take part as block means. */
+  readonly tail: boolean;
+  /** Each query head chooses, instead of a KV head's group as one. */
+  readonly perQueryHead: boolean;
+  /** What it leaves out it never reads again. */
+  readonly evicts: boolean;
 }
 
 /** One GPU as the driver shows it; CUDA_VISIBLE_DEVICES applies. */

@@ -12,8 +12,8 @@ namespace {
 bool retrieves(const AttentionContext& context, const RowView& row, int32_t layer, int32_t seen) {
   const LayerPolicy& policy = row.policies[layer];
   const Encoder* encoder = context.encoders[row.plane];
-  return policy.mode != LayerMode::kDense && encoder && encoder->has_layer(layer) &&
-         seen >= policy.crossover;
+  return policy.mode != LayerMode::kDense &&
+         (policy.selector || (encoder && encoder->has_layer(layer))) && seen >= policy.crossover;
 }
 
 }  // namespace

@@ -64,6 +64,9 @@ struct LayerPolicy {
   int32_t sink = 4;          // first tokens, always selected, inside k
   int32_t recent = 64;  // newest tokens, always selected, inside k; the open block is read besides
   int32_t crossover = 0;  // contexts shorter than this attend densely
+  // An evaluation method (selectors/selector.h) that chooses instead of the plane's codes; null:
+  // the codes.
+  const class Selector* selector = nullptr;
 };
 
 // Tokens retrieved a KV head for a query that sees `context` tokens (itself included).
@@ -159,8 +162,9 @@ void rehash_blocks(const AttentionContext& context, int32_t plane, const int32_t
                    const int32_t* filled, int32_t count, Team& team);
 
 // "dense" stores no codes; "spotlight" serves dense rows, too, so an engine with an artifact runs
-// one backend for a mixed batch. Throws INVALID_ARGUMENT with the names there are.
-std::unique_ptr<Backend> make_backend(const std::string& name);
+// one backend for a mixed batch. With `selectors` it serves rows whose policies name one, besides.
+// Throws INVALID_ARGUMENT with the names there are.
+std::unique_ptr<Backend> make_backend(const std::string& name, bool selectors = false);
 
 // Instruction sets of the kernels, best first among those this CPU has; "auto" takes the best.
 // Throws INVALID_ARGUMENT for one it lacks. Returns the name in force ("avx512", "avx2",

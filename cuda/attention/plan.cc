@@ -17,12 +17,14 @@ Plan plan_rows(const AttentionContext& context, int32_t layer, const RowView* ro
     if (sparse_backend && row.generated) {
       const LayerPolicy& policy = row.policies[layer];
       const Encoder* encoder = context.encoders[row.plane];
-      if (policy.mode != LayerMode::kDense && encoder && encoder->has_layer(layer))
+      const bool chooses = policy.selector || (encoder && encoder->has_layer(layer));
+      if (policy.mode != LayerMode::kDense && chooses)
         dense = std::clamp(dense_until(policy) - row.position, 0, row.tokens);
     }
     if (dense > 0) plan.dense.push_back({&row, row.first, dense, row.position});
-    if (dense < row.tokens)
-      plan.sparse.push_back({&row, row.first + dense, row.tokens - dense, row.position + dense});
+    if (dense == row.tokens) continue;
+    auto& rest = row.policies[layer].selector ? plan.selected : plan.sparse;
+    rest.push_back({&row, row.first + dense, row.tokens - dense, row.position + dense});
   }
   return plan;
 }

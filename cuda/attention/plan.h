@@ -19,6 +19,7 @@ struct Segment {
 
 struct Plan {
   std::vector<Segment> dense, sparse;
+  std::vector<Segment> selected;  // by an evaluation method, in engines that have them
 };
 
 // Prompt rows, layers whose mode is dense, rows whose plane has no codes of this layer, and

@@ -72,6 +72,11 @@ Napi::Value devices(const Napi::CallbackInfo& info) {
   });
 }
 
+// [sync] The evaluation methods this build has.
+Napi::Value selectors(const Napi::CallbackInfo& info) {
+  return guarded(info.Env(), [&]() -> Napi::Value { return selectors_info(info.Env()); });
+}
+
 // process.exit() ends a process without tearing down its JS environment: no EngineObject is
 // destroyed, while C++ destroys what is static (ggml's buffer types) under threads that run a step.
 // So the steps are finished before that.
@@ -95,6 +100,7 @@ Napi::Object init(Napi::Env env, Napi::Object exports) {
   exports.Set("createEngine", Napi::Function::New<EngineObject::create>(env, "createEngine"));
   exports.Set("createTrainer", Napi::Function::New<TrainerObject::create>(env, "createTrainer"));
   exports.Set("inspectArtifact", Napi::Function::New<inspect_artifact>(env, "inspectArtifact"));
+  exports.Set("selectors", Napi::Function::New<selectors>(env, "selectors"));
   exports.Set("devices", Napi::Function::New<devices>(env, "devices"));
   return exports;
 }

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <new>
 
+#include "attention/selectors/selector.h"
 #include "error.h"
 #include "kv/arenas.h"
 
@@ -119,7 +120,11 @@ Napi::Object engine_info(Napi::Env env, const Engine& engine) {
   info.Set("codeBits", options.code_bits);
   info.Set("maxBatchTokens", options.max_batch_tokens);
   info.Set("maxSequences", options.max_sequences);
+<<<<<<< HEAD
   info.Set("decodeSizes", integers(env, engine.device().decode_sizes()));
+=======
+  info.Set("selectors", options.selectors);
+>>>>>>> 7d403da (cuda/attention/selectors: ten methods of the literature behind one generic path; worker: --attention-selectors offers them to requests)
   info.Set("crossover", options.attention.crossover.value_or(0));
   return info;
 }
@@ -268,6 +273,24 @@ Napi::Object step_result(Napi::Env env, int32_t step, double seconds, const Pack
   result.Set("ints", typed<Napi::Int32Array>(env, packed.ints));
   result.Set("floats", typed<Napi::Float32Array>(env, packed.floats));
   return result;
+}
+
+Napi::Value selectors_info(Napi::Env env) {
+  Napi::Array all = Napi::Array::New(env);
+  for (const Selector* selector : all_selectors()) {
+    const SelectorInfo& info = selector->info();
+    Napi::Object one = Napi::Object::New(env);
+    one.Set("name", info.name);
+    one.Set("paper", info.paper);
+    one.Set("rule", info.rule);
+    one.Set("indexBits", info.index_bits);
+    one.Set("indexBitsPerDim", info.index_bits_per_dim);
+    one.Set("tail", info.tail);
+    one.Set("perQueryHead", info.per_query_head);
+    one.Set("evicts", info.in_order);
+    all.Set(all.Length(), one);
+  }
+  return all;
 }
 
 }  // namespace spotlight

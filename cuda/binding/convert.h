@@ -37,5 +37,7 @@ Napi::Object quality_report(Napi::Env env, const train::QualityReport& report);
 // [sync] Copies of a training's values: three Float32Arrays.
 Napi::Object trainer_state(Napi::Env env, const train::TrainerState& state);
 Napi::Object step_result(Napi::Env env, int32_t step, double seconds, const PackedResult& packed);
+// The methods of attention/selectors, in the order of tables.
+Napi::Value selectors_info(Napi::Env env);
 
 }  // namespace spotlight

@@ -78,20 +78,9 @@ LayerMode parse_mode(const Field& field) {
   refuse(field.name(), "\"dense\", \"sparse\" or \"sparse-tail\"");
 }
 
-AttentionSettings parse_attention(const Napi::Object& object) {
-  const std::string prefix = "attention.";
-  AttentionSettings settings;
-  settings.backend = Field(object, "backend", prefix).text();
-  settings.fraction = static_cast<float>(Field(object, "fraction", prefix).number());
-  settings.min_tokens = Field(object, "minTokens", prefix).int32();
-  settings.sink = Field(object, "sink", prefix).int32();
-  settings.recent = Field(object, "recent", prefix).int32();
-  settings.tail = parse_tail(Field(object, "tail", prefix));
-  settings.tail_from = Field(object, "tailFrom", prefix).int32();
-  if (const Field crossover(object, "crossover", prefix); crossover.given())
-    settings.crossover = crossover.int32();
-  const Field layers(object, "layers", prefix);
-  if (!layers.given()) return settings;
+// The field is given.
+std::map<int32_t, LayerSettings> parse_layers(const Field& layers) {
+  std::map<int32_t, LayerSettings> settings;
   const Napi::Object map = layers.object();
   const Napi::Array keys = map.GetPropertyNames();
   for (uint32_t i = 0; i < keys.Length(); i++) {
@@ -104,9 +93,47 @@ AttentionSettings parse_attention(const Napi::Object& object) {
     own.mode = parse_mode(Field(entry.object(), "mode", name));
     const Field fraction(entry.object(), "fraction", name);
     if (fraction.given()) own.fraction = static_cast<float>(fraction.number());
-    settings.layers[std::stoi(key)] = own;
+    settings[std::stoi(key)] = own;
   }
   return settings;
+}
+
+AttentionSettings parse_attention(const Napi::Object& object) {
+  const std::string prefix = "attention.";
+  AttentionSettings settings;
+  settings.backend = Field(object, "backend", prefix).text();
+  settings.fraction = static_cast<float>(Field(object, "fraction", prefix).number());
+  settings.min_tokens = Field(object, "minTokens", prefix).int32();
+  settings.sink = Field(object, "sink", prefix).int32();
+  settings.recent = Field(object, "recent", prefix).int32();
+  settings.tail = parse_tail(Field(object, "tail", prefix));
+  settings.tail_from = Field(object, "tailFrom", prefix).int32();
+  if (const Field crossover(object, "crossover", prefix); crossover.given())
+    settings.crossover = crossover.int32();
+  if (const Field layers(object, "layers", prefix); layers.given())
+    settings.layers = parse_layers(layers);
+  return settings;
+}
+
+AttentionOverride parse_override(const Napi::Object& object) {
+  const std::string prefix = "attention.";
+  AttentionOverride request;
+  const auto count = [&](const char* key, std::optional<int32_t>& target) {
+    if (const Field field(object, key, prefix); field.given()) target = field.int32();
+  };
+  if (const Field backend(object, "backend", prefix); backend.given())
+    request.backend = backend.text();
+  if (const Field fraction(object, "fraction", prefix); fraction.given())
+    request.fraction = static_cast<float>(fraction.number());
+  count("minTokens", request.min_tokens);
+  count("sink", request.sink);
+  count("recent", request.recent);
+  count("tailFrom", request.tail_from);
+  count("crossover", request.crossover);
+  if (const Field tail(object, "tail", prefix); tail.given()) request.tail = parse_tail(tail);
+  if (const Field layers(object, "layers", prefix); layers.given())
+    request.layers = parse_layers(layers);
+  return request;
 }
 
 ModelSource parse_model(const Napi::Object& object) {
@@ -224,6 +251,10 @@ EngineOptions parse_engine_options(const Napi::Object& object) {
   optional("maxBatchTokens", options.max_batch_tokens);
   optional("maxSequences", options.max_sequences);
   optional("codeBits", options.code_bits);
+  if (const Field selectors(object, "selectors"); selectors.given()) {
+    if (!selectors.value().IsBoolean()) refuse("selectors", "true or false");
+    options.selectors = selectors.value().As<Napi::Boolean>();
+  }
   if (const Field bytes(object, "kvBytes"); bytes.given()) options.kv_bytes = bytes.integer();
   return options;
 }
@@ -295,16 +326,8 @@ SequenceOptions parse_sequence_options(const Napi::Object& object) {
   SequenceOptions options;
   options.sampling = parse_sampling(Field(object, "sampling").object());
   options.slot = parse_slot(object.Get("slot"));
-  if (const Field attention(object, "attention"); attention.given()) {
-    const Napi::Object request = attention.object();
-    const std::string prefix = "attention.";
-    if (const Field backend(request, "backend", prefix); backend.given())
-      options.attention.backend = backend.text();
-    if (const Field fraction(request, "fraction", prefix); fraction.given())
-      options.attention.fraction = static_cast<float>(fraction.number());
-    if (const Field tail(request, "tail", prefix); tail.given())
-      options.attention.tail = parse_tail(tail);
-  }
+  if (const Field attention(object, "attention"); attention.given())
+    options.attention = parse_override(attention.object());
   if (const Field prompt(object, "promptTokens"); prompt.given())
     options.prompt_tokens = prompt.integers();
   if (const Field generated(object, "generatedTokens"); generated.given())

@@ -136,6 +136,7 @@ struct DeviceOptions {
   int32_t code_bits = 128;
   int32_t max_tokens = 512;     // most tokens of one step
   int32_t max_sequences = 256;  // most rows of one step, and seats
+  bool selectors = false;       // CPU: the backend serves evaluation methods, too
   AttentionCounters* counters = nullptr;
   AttendTap* tap = nullptr;  // of the CPU device alone
 };

@@ -29,6 +29,7 @@ Engine::Engine(const EngineOptions& options, const MakeDevice& make)
   device.max_tokens = options_.max_batch_tokens;
   device.max_sequences = options_.max_sequences;
   device.counters = &counters_;
+  device.selectors = options_.selectors;
   device_ = make(options_.device, device);
   if (!options_.attention.crossover) {
     options_.attention.crossover =
@@ -45,6 +46,7 @@ Engine::Engine(const EngineOptions& options, const MakeDevice& make)
   limits.max_sequences = options_.max_sequences;
   limits.layers = config.layers;
   limits.kv_heads = config.kv_heads;
+  limits.selectors = options_.selectors;
   limits.quality = options_.device == "cpu";
   ledger_ = std::make_unique<Ledger>(limits);
   thread_ = std::thread([this] { loop(); });

@@ -63,7 +63,7 @@ int32_t Ledger::open(const SequenceOptions& options, const AttentionSettings& se
   if (options.slot < 0 || options.slot >= kPlanes)
     refuse("slot: " + text(options.slot) + ", must be 0 or 1");
   check_sampling(options.sampling);
-  validate(options.attention, settings);
+  validate(options.attention, settings, limits_.layers, limits_.selectors);
   for (const auto& entry : options.sampling.logit_bias)
     check_token(entry.first, "sampling.logitBias");
   for (const int32_t token : options.sampling.banned) check_token(token, "sampling.banned");

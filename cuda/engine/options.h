@@ -49,6 +49,7 @@ struct EngineOptions {
   int32_t max_batch_tokens = 0;  // 0: 512 on a CPU, 8192 on a GPU
   int32_t max_sequences = 256;
   int32_t code_bits = 128;
+  bool selectors = false;  // whether the methods of attention/selectors are to be had, too
   AttentionSettings attention;
 };
 
@@ -56,7 +57,9 @@ struct EngineOptions {
 struct AttentionOverride {
   std::optional<std::string> backend;
   std::optional<float> fraction;
+  std::optional<int32_t> min_tokens, sink, recent, tail_from, crossover;
   std::optional<bool> tail;
+  std::optional<std::map<int32_t, LayerSettings>> layers;  // instead of the deployment's
 };
 
 struct SequenceOptions {

@@ -10,8 +10,12 @@
 namespace spotlight {
 
 // Throws INVALID_ARGUMENT naming the field. layers: the model's.
-void validate(const AttentionSettings& settings, int32_t layers);
-void validate(const AttentionOverride& request, const AttentionSettings& settings);
+// selectors: whether the engine has them.
+void validate(const AttentionSettings& settings, int32_t layers, bool selectors = false);
+void validate(const AttentionOverride& request, const AttentionSettings& settings, int32_t layers,
+              bool selectors = false);
+// What the request leaves of the deployment's settings.
+AttentionSettings merged(const AttentionSettings& settings, const AttentionOverride& request);
 
 // [layers]. The crossover is settled by then. A layer the encoder has no codes for (or no encoder
 // at all) attends densely.

@@ -1,5 +1,6 @@
 #include "engine/policy.h"
 
+#include "attention/selectors/selector.h"
 #include "error.h"
 #include "test/check.h"
 
@@ -92,8 +93,58 @@ TEST(bad_settings_are_refused_by_field) {
   request.backend = "spotlight";
   AttentionSettings dense = settings();
   dense.backend = "dense";
-  validate(request, settings());
-  CHECK_THROWS(validate(request, dense), kInvalidArgument, "attention.backend");
+  validate(request, settings(), 5);
+  CHECK_THROWS(validate(request, dense, 5), kInvalidArgument, "attention.backend");
+}
+
+TEST(selectors_need_an_engine_that_has_them_and_no_artifact) {
+  AttentionOverride request;
+  request.backend = "quest";
+  CHECK_THROWS(validate(request, settings(), 5), kInvalidArgument,
+               "must be \"dense\" or \"spotlight\"; this engine was not started with");
+  validate(request, settings(), 5, true);
+  request.backend = "nothing";
+  CHECK_THROWS(validate(request, settings(), 5, true), kInvalidArgument,
+               "\"snapkv\" or \"fastgen\"");
+  for (const Selector* selector : all_selectors()) {
+    request.backend = selector->info().name;
+    request.layers = std::map<int32_t, LayerSettings>{{3, {LayerMode::kDense, {}}}};
+    const auto policies = resolve_policies(settings(), request, 5, nullptr);
+    CHECK(policies[3].mode == LayerMode::kDense);
+    CHECK(policies[4].selector == selector);
+    CHECK(policies[1].mode == LayerMode::kSparse);
+    CHECK(policies[4].mode ==
+          (selector->info().tail ? LayerMode::kSparseTail : LayerMode::kSparse));
+  }
+  request = {};
+  for (const auto& policy : resolve_policies(settings(), request, 5, nullptr))
+    CHECK(policy.selector == nullptr);
+}
+
+TEST(a_request_may_override_every_setting) {
+  const SomeLayers encoder;
+  AttentionOverride request;
+  request.min_tokens = 7;
+  request.sink = 1;
+  request.recent = 2;
+  request.tail_from = 4;
+  request.crossover = 9;
+  request.layers = std::map<int32_t, LayerSettings>{{0, {LayerMode::kSparseTail, 0.5f}}};
+  request.fraction = 0.25f;
+  const auto policies = resolve_policies(settings(), request, 5, &encoder);
+  CHECK_EQ(policies[1].min_tokens, 7);
+  CHECK_EQ(policies[1].sink, 1);
+  CHECK_EQ(policies[1].recent, 2);
+  CHECK_EQ(policies[1].crossover, 9);
+  CHECK_EQ(policies[1].fraction, 0.25f);
+  CHECK_EQ(policies[0].fraction, 0.5f);
+  CHECK(policies[0].mode == LayerMode::kSparseTail);
+  CHECK(policies[2].mode == LayerMode::kSparse);
+  request.layers->emplace(5, LayerSettings{});
+  CHECK_THROWS(validate(request, settings(), 5), kInvalidArgument, "attention.layers[5]");
+  request.layers.reset();
+  request.sink = -1;
+  CHECK_THROWS(validate(request, settings(), 5), kInvalidArgument, "attention.sink");
 }
 
 }  // namespace

@@ -64,7 +64,13 @@ EngineOptions resolved(EngineOptions options, const ModelConfig& config) {
     options.max_batch_tokens = options.device == "cpu" ? kCpuBatchTokens : kGpuBatchTokens;
   check_positive(options.max_batch_tokens, 1 << 20, "maxBatchTokens");
   check_positive(options.max_sequences, 1 << 20, "maxSequences");
-  validate(options.attention, config.layers);
+  if (options.selectors && options.device != "cpu") {
+    throw Error(kInvalidArgument,
+                "selectors: evaluation selectors run on the CPU alone, this "
+                "engine's device is " +
+                    options.device + ": open it with device \"cpu\", or without selectors");
+  }
+  validate(options.attention, config.layers, options.selectors);
   if (options.blocks == 0 && options.kv_bytes > 0) {
     const auto one = static_cast<int64_t>(block_bytes(config, options.code_bits));
     const int64_t fit = options.kv_bytes / one;

@@ -21,8 +21,8 @@ export async function reference(
   native: Engine,
   texts: TokenTexts,
 ): Promise<Expected[]> {
-  const { model, blocks, maxSequences } = native.info;
-  const resolved = validate(request, { model, blocks, sequences: maxSequences }, 0n);
+  const { model, blocks, maxSequences, selectors } = native.info;
+  const resolved = validate(request, { model, blocks, sequences: maxSequences, selectors }, 0n);
   if ('code' in resolved) throw new Error(resolved.message);
   const expected: Expected[] = [];
   for (let choice = 0; choice < resolved.sampling.n; choice++) {

@@ -45,6 +45,7 @@ export function fakeInfo(options: FakeEngineOptions, blocks: number): EngineInfo
     maxBatchTokens: options.maxBatchTokens ?? 512,
     maxSequences: options.maxSequences ?? 256,
     decodeSizes: options.decodeSizes ?? [],
+    selectors: false,
     crossover: { ...fakeSettings, ...options.attention }.crossover ?? 0,
   };
 }

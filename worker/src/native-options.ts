@@ -63,6 +63,7 @@ export function engineOptions(
     model,
     device,
     isa,
+    ...(config.attentionSelectors && { selectors: true }),
     attention,
   };
 }

@@ -14,7 +14,11 @@ export interface CheckedHello {
 const ID = /^[A-Za-z0-9][A-Za-z0-9._:@-]{0,127}$/;
 const MODEL_ID = /^[\w./:@+()= -]{1,200}$/;
 const DEVICES = ['cpu', 'cuda'];
-const BACKENDS = ['dense', 'spotlight'];
+const BACKENDS = [
+  ...['dense', 'spotlight'],
+  // Evaluation methods, of a worker that offers them.
+  ...['oracle', 'window', 'lsh', 'lsh-head', 'quest', 'magicpig', 'vattention', 'h2o', 'snapkv', 'fastgen'],
+];
 const ANY_ADDRESS = ['0.0.0.0', '[::]', '[::0]'];
 const MAX_TEXT = 4096;
 

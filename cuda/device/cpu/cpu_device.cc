@@ -43,7 +43,7 @@ CpuDevice::CpuDevice(const DeviceOptions& options)
     : options_(options),
       name_(cpu_name()),
       isa_(select_isa(options.isa)),
-      backend_(make_backend(options.backend)),
+      backend_(make_backend(options.backend, options.selectors)),
       rope_(rope_frequencies(options.config.rope, options.config.head_dim)) {
   const ModelConfig& config = options_.config;
   attention_.query_heads = config.query_heads;

@@ -20,7 +20,8 @@ export class ConfigError extends Error {
 }
 
 const settingOf = (name: SettingName): Setting<unknown> => SETTINGS[name];
-const isSwitch = (name: SettingName): boolean => name === 'announce' || name === 'exitWithParent';
+const SWITCHES: readonly SettingName[] = ['announce', 'exitWithParent', 'attentionSelectors'];
+const isSwitch = (name: SettingName): boolean => SWITCHES.includes(name);
 
 /**
  * @param args the command line after the script, such as ['--grpc-port', '0']

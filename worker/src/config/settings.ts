@@ -1,5 +1,6 @@
 // Every setting of the worker in one table: flag `--grpc-port`, variable SPOTLIGHT_GRPC_PORT, parser, default, help.
 // A flag wins over its variable. Attention settings have no default here: the native module's own stand (DEFAULT_ATTENTION).
+import { SELECTOR_NAMES } from '@spotlight/cuda';
 import type { Parser } from './values.js';
 import { addresses, duration, flag, integer, layers, oneOf, share, size, text, url } from './values.js';
 
@@ -84,8 +85,13 @@ export const SETTINGS = {
   maxWaiting: optional(integer(0, 1_000_000), 'most requests waiting to run; more are refused as overloaded'),
   maxModelLen: optional(integer(2, 2 ** 30), "context limit, tokens; default and most: the model's own"),
   attentionBackend: optional(
-    oneOf('dense', 'spotlight'),
-    'how generated tokens attend; default: spotlight with an artifact, dense without',
+    oneOf('dense', 'spotlight', ...SELECTOR_NAMES),
+    'how generated tokens attend; default: spotlight with an artifact, dense without; other names need --attention-selectors',
+  ),
+  attentionSelectors: setting(
+    flag,
+    'false',
+    'let requests name evaluation methods as their backend (oracle, quest, ...): for experiments, on a CPU',
   ),
   attentionFraction: optional(share, 'share of the context retrieved a KV head'),
   attentionMinTokens: optional(tokens, 'least tokens retrieved a KV head'),

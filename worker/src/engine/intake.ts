@@ -1,7 +1,8 @@
 // From a submitted request to one the scheduler may take, or the error that says why not: validation, the artifact slot
 // it is pinned to for life, and the salt of its cache keys.
 import { randomBytes } from 'node:crypto';
-import type { AttentionSettings, Engine, SlotId } from '@spotlight/cuda';
+import { EVICTING_SELECTORS } from '@spotlight/cuda';
+import type { AttentionSettings, BackendName, Engine, SlotId } from '@spotlight/cuda';
 import { ErrorCode } from '@spotlight/proto';
 import type { Error as WireError } from '@spotlight/proto';
 import type { EngineRequest, TokenTexts } from './api.js';
@@ -34,7 +35,8 @@ export class Intake {
   ) {
     const { model, blocks } = options.native.info;
     const maxModelLen = Math.min(model.maxModelLen, options.maxModelLen ?? model.maxModelLen);
-    this.#limits = { model: { vocabSize: model.vocabSize, maxModelLen }, blocks, sequences };
+    const { selectors } = options.native.info;
+    this.#limits = { model: { vocabSize: model.vocabSize, maxModelLen }, blocks, sequences, selectors };
   }
 
   take(source: EngineRequest, client: Client, now: number): Request | WireError {
@@ -61,7 +63,9 @@ export class Intake {
       at: now,
       slot,
       artifactDigest,
-      salt: this.#salt(resolved.attention, artifactDigest),
+      salt: this.#salt(resolved.attention, artifactDigest, source.requestId),
+      // What an evicting method keeps depends on every query of the prompt: no prefix hit may hide one.
+      ...(evicts(resolved.attention.backend ?? this.options.attention.backend) && { saltFrom: 0 }),
       texts,
       client,
     });
@@ -74,11 +78,16 @@ export class Intake {
   }
 
   /** What K and V depend on besides the tokens, from the first generated token on. */
-  #salt(attention: ResolvedAttention, artifactDigest: string): string | undefined {
+  #salt(attention: ResolvedAttention, artifactDigest: string, requestId: string): string | undefined {
     const backend = attention.backend ?? this.options.attention.backend;
-    if (backend === 'dense' || artifactDigest === '') return undefined;
-    return [artifactDigest, this.options.settingsDigest, attention.fraction ?? '', attention.tail ?? ''].join(
-      '\n',
-    );
+    const { settingsDigest } = this.options;
+    const own = [settingsDigest, attention.fraction ?? '', attention.tail ?? ''];
+    if (backend === 'dense') return undefined;
+    if (backend !== 'spotlight') return [backend, ...own, evicts(backend) ? requestId : ''].join('\n');
+    return artifactDigest === '' ? undefined : [artifactDigest, ...own].join('\n');
   }
+}
+
+function evicts(backend: BackendName): boolean {
+  return EVICTING_SELECTORS.some((name) => name === backend);
 }

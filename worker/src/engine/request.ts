@@ -23,6 +23,8 @@ export interface Birth {
   readonly artifactDigest: string;
   /** Cache salt from the first generated token on; undefined when generated tokens attend densely. */
   readonly salt: string | undefined;
+  /** First position the salt covers; default: that of the first generated token. */
+  readonly saltFrom?: number;
   readonly texts: TokenTexts;
   readonly client: Client;
 }
@@ -147,6 +149,7 @@ export class Request {
   listed = false;
   announced = false;
   readonly #salt: string | undefined;
+  readonly #saltFrom: number | undefined;
 
   constructor(source: EngineRequest, resolved: ResolvedRequest, birth: Birth) {
     this.id = source.requestId;
@@ -161,6 +164,7 @@ export class Request {
     this.submittedAt = birth.at;
     this.client = birth.client;
     this.#salt = birth.salt;
+    this.#saltFrom = birth.saltFrom;
     this.boundary = Math.min(this.prompt.length, resolved.attention.densePrefixTokens ?? this.prompt.length);
     if (this.prompt.length === 0) throw new RangeError('a request has at least one prompt token');
     if (this.credits <= 0) throw new RangeError('a request is born with credit');
@@ -205,6 +209,11 @@ export class Request {
 
   /** Keys of the choice's blocks; `known` are those another choice has computed. */
   openChain(choice: Choice, known: readonly string[] = []): KeyChain {
-    return new KeyChain((position) => choice.tokenAt(position), this.#salt, this.boundary, known);
+    return new KeyChain(
+      (position) => choice.tokenAt(position),
+      this.#salt,
+      this.#saltFrom ?? this.boundary,
+      known,
+    );
   }
 }

@@ -4,7 +4,7 @@ import type { EngineRequest } from './api.js';
 import { isRefusal, validate } from './validate.js';
 import type { ResolvedRequest } from './validate.js';
 
-const LIMITS = { model: { vocabSize: 100, maxModelLen: 512 }, blocks: 8, sequences: 16 };
+const LIMITS = { model: { vocabSize: 100, maxModelLen: 512 }, blocks: 8, sequences: 16, selectors: false };
 
 type Input = Partial<Omit<EngineRequest, 'sampling'>> & { readonly sampling?: Partial<SamplingParams> };
 
@@ -77,6 +77,16 @@ describe('validate', () => {
       attention: { backend: 'dense', fraction: 0.5, tail: TailMode.NONE, densePrefixTokens: 0 },
     });
     assert.deepEqual(attention, { backend: 'dense', fraction: 0.5, tail: 'none', densePrefixTokens: 0 });
+  });
+
+  it('takes evaluation selectors where they are offered, and lists them', () => {
+    const attention = { backend: 'quest', tail: TailMode.UNSPECIFIED };
+    const offered = { ...LIMITS, selectors: true };
+    assert.equal(resolved({ attention }, offered).attention.backend, 'quest');
+    const unknown = check({ attention: { ...attention, backend: 'fast' } }, offered);
+    assert(isRefusal(unknown) && unknown.message.includes('"quest"'));
+    const plain = check({ attention });
+    assert(isRefusal(plain) && plain.message.includes('"dense" or "spotlight"; this worker does not offer'));
   });
 
   const refused: readonly (readonly [string, Input])[] = [

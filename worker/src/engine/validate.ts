@@ -1,6 +1,6 @@
 // Pure: a request off the wire -> every value checked and every default filled, or the error that names the field.
 // max_tokens is cut to what the context and the block pool leave, never refused: LENGTH tells the client the same.
-import { BLOCK_SIZE } from '@spotlight/cuda';
+import { BLOCK_SIZE, SELECTOR_NAMES } from '@spotlight/cuda';
 import type { BackendName, ModelInfo, Tail } from '@spotlight/cuda';
 import { ErrorCode, TailMode } from '@spotlight/proto';
 import type { AttentionSettings, Error as WireError, SamplingParams } from '@spotlight/proto';
@@ -20,6 +20,8 @@ export interface RequestLimits {
   readonly blocks: number;
   /** Sequences that can be open at once. */
   readonly sequences: number;
+  /** Whether requests may name evaluation selectors. */
+  readonly selectors: boolean;
 }
 
 export interface ResolvedSampling {
@@ -70,7 +72,7 @@ export function validate(
 ): ResolvedRequest | WireError {
   try {
     checkPrompt(request.promptTokens, limits);
-    const attention = resolveAttention(request.attention);
+    const attention = resolveAttention(request.attention, limits);
     const sampling = resolveSampling(request.sampling, request.promptTokens.length, limits, seed);
     checkResume(request, sampling, limits);
     return { sampling, attention };
@@ -204,15 +206,23 @@ function resolveLogitBias(
   return new Map(entries);
 }
 
-function resolveAttention(settings: AttentionSettings | undefined): ResolvedAttention {
+function backendOf(name: string, limits: RequestLimits): BackendName {
+  const offered: readonly BackendName[] = ['dense', 'spotlight', ...(limits.selectors ? SELECTOR_NAMES : [])];
+  const found = offered.find((backend) => backend === name);
+  if (found !== undefined) return found;
+  const names = offered.map((backend) => `"${backend}"`);
+  const list = `${names.slice(0, -1).join(', ')} or ${names.at(-1) ?? ''}`;
+  const known = SELECTOR_NAMES.some((selector) => selector === name);
+  const why = known ? '; this worker does not offer evaluation selectors (--attention-selectors)' : '';
+  return refuse('attention.backend', `is "${name}"; it may be ${list}${why}`);
+}
+
+function resolveAttention(settings: AttentionSettings | undefined, limits: RequestLimits): ResolvedAttention {
   if (settings === undefined) return { densePrefixTokens: undefined };
   const { backend, fraction, densePrefixTokens } = settings;
-  if (backend !== undefined && backend !== 'dense' && backend !== 'spotlight') {
-    refuse('attention.backend', `is "${backend}"; it may be "dense" or "spotlight"`);
-  }
   const tail = tailOf(settings.tail);
   return {
-    ...(backend === undefined ? {} : { backend }),
+    ...(backend === undefined ? {} : { backend: backendOf(backend, limits) }),
     ...(fraction === undefined ? {} : { fraction: real('attention.fraction', fraction, 0, 0, 1, 'above 0') }),
     ...(tail === undefined ? {} : { tail }),
     densePrefixTokens:
