@@ -120,11 +120,8 @@ Napi::Object engine_info(Napi::Env env, const Engine& engine) {
   info.Set("codeBits", options.code_bits);
   info.Set("maxBatchTokens", options.max_batch_tokens);
   info.Set("maxSequences", options.max_sequences);
-<<<<<<< HEAD
   info.Set("decodeSizes", integers(env, engine.device().decode_sizes()));
-=======
   info.Set("selectors", options.selectors);
->>>>>>> 7d403da (cuda/attention/selectors: ten methods of the literature behind one generic path; worker: --attention-selectors offers them to requests)
   info.Set("crossover", options.attention.crossover.value_or(0));
   return info;
 }

@@ -34,7 +34,9 @@ export function settle(
   // With the crossover in force: what requests did on one device is not what they would do on another.
   const { crossover } = info;
   const attention: AttentionSettings =
-    slots.artifact === undefined && settings.backend === 'spotlight' ? { ...settings, crossover, backend: 'dense' } : { ...settings, crossover };
+    slots.artifact === undefined && settings.backend === 'spotlight'
+      ? { ...settings, crossover, backend: 'dense' }
+      : { ...settings, crossover };
   return {
     modelName: config.servedModelName ?? model.id,
     origin: model.origin,
