@@ -13,6 +13,7 @@ import { GenerationModule } from './generation/generation.module.js';
 import { InferenceModule } from './inference/inference.module.js';
 import { ModelsModule } from './models/models.module.js';
 import { OpenAiModule } from './openai/openai.module.js';
+import { RolloutsModule } from './rollouts/rollouts.module.js';
 import { RoutingModule } from './routing/routing.module.js';
 import { StorageModule } from './storage/storage.module.js';
 import type { Log } from './telemetry/log.js';
@@ -39,6 +40,7 @@ export class AppModule {
         WorkersModule,
         ModelsModule,
         DeploymentsModule,
+        RolloutsModule,
         AdminModule,
         ProbesModule,
       ],

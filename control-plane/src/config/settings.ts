@@ -90,6 +90,11 @@ export const SETTINGS = {
     '10s',
     'silence after which a worker counts as lost; at least three report intervals',
   ),
+  rolloutInterval: setting(
+    duration(20, minute),
+    '1s',
+    'how often rollouts are looked after, and workers told what has changed',
+  ),
   routeQueueWeight: setting(number(0, 100), '2', 'routing weight of a short queue'),
   routeBlocksWeight: setting(number(0, 100), '1', 'routing weight of free cache blocks'),
   routePrefixWeight: setting(number(0, 100), '3', 'routing weight of a prompt prefix the worker has seen'),

@@ -33,6 +33,37 @@ export function desiredSlots(
   return forward(rollout, workers);
 }
 
+/** A deployment as far as its workers that are away are concerned. */
+export interface Standing {
+  readonly active: string | null;
+  /** Of a rollout that goes forward. */
+  readonly candidate: string | undefined;
+}
+
+/**
+ * What a worker that is away should be told instead when it comes back, undefined to leave it as it is: one that still holds what was
+ * taken back meanwhile must not begin with that.
+ * @param deployments of its model
+ */
+export function desiredAway(
+  told: readonly DesiredArtifact[],
+  deployments: readonly Standing[],
+): readonly DesiredArtifact[] | undefined {
+  const known = deployments.flatMap(({ active, candidate }) => [active, candidate]);
+  if (told.every(({ digest }) => known.includes(digest))) return undefined;
+  const own =
+    deployments.find(({ active }) => told.some(({ digest }) => digest === active)) ??
+    (deployments.length === 1 ? deployments[0] : undefined);
+  return own === undefined || own.active === null ? undefined : [{ digest: own.active, active: true }];
+}
+
+export function sameSlots(a: readonly DesiredArtifact[], b: readonly DesiredArtifact[]): boolean {
+  return (
+    a.length === b.length &&
+    a.every(({ digest, active }, i) => digest === b[i]?.digest && active === b[i].active)
+  );
+}
+
 function forward(
   { stable, candidate, phase, wave, plan }: RolloutState,
   workers: readonly DirectedWorker[],

@@ -1,17 +1,13 @@
 // One case file for both databases: the embedded one always, Postgres where its binaries are installed.
 import assert from 'node:assert/strict';
-import { execFileSync, spawn } from 'node:child_process';
-import type { ChildProcess } from 'node:child_process';
-import { once } from 'node:events';
-import { chmodSync, chownSync, existsSync, mkdtempSync, readdirSync, rmSync } from 'node:fs';
+import { mkdtempSync, readdirSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { setTimeout as sleep } from 'node:timers/promises';
 import { eq, sql } from 'drizzle-orm';
-import { Pool } from 'pg';
 import { pino } from 'pino';
 import { auditLog, settings, workers } from './schema.js';
 import { Storage } from './storage.js';
+import { TemporaryPostgres } from './temporary-postgres.fixture.js';
 
 const log = pino({ level: 'silent' });
 
@@ -161,72 +157,33 @@ describe('storage, embedded', function () {
 
 describe('storage, Postgres', function () {
   this.timeout(60_000);
-  let root: string | undefined;
-  let server: ChildProcess | undefined;
-  let url = '';
+  let postgres: TemporaryPostgres;
 
-  before(function () {
-    const bin = process.env['PATH']?.split(':').find((dir) => existsSync(join(dir, 'initdb')));
-    if (bin === undefined) {
-      process.stderr.write('SKIPPED: no initdb in PATH, so the storage cases did not run on Postgres\n');
+  before(async function () {
+    const started = await TemporaryPostgres.start();
+    if (typeof started === 'string') {
+      process.stderr.write(`SKIPPED: ${started}, so the storage cases did not run on Postgres\n`);
       this.skip();
     }
-    root = mkdtempSync(join(tmpdir(), 'spotlight-pg-'));
-    // Postgres refuses to run as root.
-    const asRoot = process.getuid?.() === 0;
-    const user = asRoot ? { uid: 65534, gid: 65534 } : {};
-    if (asRoot) {
-      chownSync(root, 65534, 65534);
-      chmodSync(root, 0o700);
-    }
-    const data = join(root, 'data');
-    try {
-      execFileSync(join(bin, 'initdb'), ['-D', data, '-U', 'spotlight', '--auth=trust', '--no-sync'], {
-        ...user,
-        stdio: 'pipe',
-      });
-    } catch (error) {
-      process.stderr.write(`SKIPPED: initdb cannot run here (${String(error).slice(0, 200)})\n`);
-      this.skip();
-    }
-    const options = ['-D', data, '-k', root, '-c', 'listen_addresses=', '-c', 'fsync=off'];
-    server = spawn(join(bin, 'postgres'), options, { ...user, stdio: 'ignore' });
-    url = `postgres://spotlight@/postgres?host=${encodeURIComponent(root)}`;
+    postgres = started;
   });
 
   after(async () => {
-    if (server) {
-      server.kill('SIGINT');
-      await once(server, 'exit');
-    }
-    if (root !== undefined) rmSync(root, { recursive: true });
+    await (postgres as TemporaryPostgres | undefined)?.remove();
   });
 
-  let database = 0;
+  let database = '';
   const start = (name: string): Promise<Storage> =>
-    Storage.start(
-      { data: '/nonexistent', databaseUrl: url.replace('/postgres?', `/${name}?`), databasePool: 4 },
-      log,
-    );
+    Storage.start({ data: '/nonexistent', databaseUrl: postgres.url(name), databasePool: 4 }, log);
 
   beforeEach(async () => {
-    const pool = new Pool({ connectionString: url });
-    for (let attempt = 0; ; attempt++) {
-      try {
-        await pool.query(`create database t${++database}`);
-        break;
-      } catch (error) {
-        if (attempt > 100) throw error;
-        await sleep(100);
-      }
-    }
-    await pool.end();
+    database = await postgres.create();
   });
 
-  sharedCases(() => start(`t${database}`));
+  sharedCases(() => start(database));
 
   it('lets replicas that start together migrate in turn', async () => {
-    const replicas = await Promise.all(Array.from({ length: 4 }, () => start(`t${database}`)));
+    const replicas = await Promise.all(Array.from({ length: 4 }, () => start(database)));
     await Promise.all(replicas.map((replica) => replica.ready));
     await Promise.all(replicas.map((replica) => replica.close()));
   });

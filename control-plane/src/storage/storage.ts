@@ -3,7 +3,7 @@
 import { ErrorCode } from '@spotlight/proto';
 import type { NodePgDatabase } from 'drizzle-orm/node-postgres';
 import { drizzle } from 'drizzle-orm/node-postgres';
-import { Pool } from 'pg';
+import { Client, Pool } from 'pg';
 import type { Log } from '../telemetry/log.js';
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { Config } from '../config/config.js';
@@ -33,6 +33,7 @@ export class Storage {
     private readonly pool: Pool,
     private readonly embedded: EmbeddedDatabase | undefined,
     private readonly log: Log,
+    private readonly url?: string,
   ) {
     this.#db = drizzle(pool, { schema });
     // An idle connection that breaks is replaced at the next query; without a listener it would end the process.
@@ -60,7 +61,7 @@ export class Storage {
         max: config.databasePool,
         application_name: 'spotlight-serve',
       });
-      return new Storage(pool, undefined, log);
+      return new Storage(pool, undefined, log, config.databaseUrl);
     }
     const embedded = await EmbeddedDatabase.claim(config.data, log);
     const pool = new Pool({
@@ -87,6 +88,24 @@ export class Storage {
   /** One transaction; work must not keep the handle, nor call `query`: the embedded database has one connection. */
   transaction<T>(work: (db: Transaction) => Promise<T>): Promise<T> {
     return this.query((db) => db.transaction(work));
+  }
+
+  /**
+   * A connection beside the pool, for what lives as long as a session does. The caller ends it. undefined on the embedded database,
+   * which has one connection and one process.
+   */
+  async session(): Promise<Client | undefined> {
+    await this.ready;
+    if (this.url === undefined) return undefined;
+    const client = new Client({
+      connectionString: this.url,
+      connectionTimeoutMillis: CONNECT_MS,
+      query_timeout: QUERY_MS,
+      keepAlive: true,
+      application_name: 'spotlight-serve',
+    });
+    await client.connect();
+    return client;
   }
 
   /** Waits for what is in flight. Idempotent. */

@@ -1,29 +1,84 @@
 // What each worker should be, as rows, and the directive that says so. Generations are drawn from a sequence of the database,
-// so they grow over restarts and over replicas, and a worker can ignore whatever is older than what it has.
+// so they grow over restarts and over replicas, and a worker can ignore whatever is older than what it has. Any replica may change a
+// row, and each tells its own workers from the rows, again and again until they say that it is in force.
 import { Inject, Injectable } from '@nestjs/common';
 import { Directive, ErrorCode } from '@spotlight/proto';
-import { eq, sql } from 'drizzle-orm';
+import { and, eq, inArray, sql } from 'drizzle-orm';
 import type { Config } from '../config/config.js';
 import { CONFIG } from '../config/config.js';
 import { ServiceError } from '../errors/service-error.js';
+import type { DesiredArtifact } from '../storage/schema.js';
 import { workers } from '../storage/schema.js';
+import type { Transaction } from '../storage/storage.js';
 import { Storage } from '../storage/storage.js';
 import { Fleet } from './fleet.js';
 import { Registry } from './registry.js';
 
+/** Report intervals after which a directive that is not in force is told again: what kept it may have passed. */
+const TELL_AGAIN_INTERVALS = 5;
+
+type Desired = Pick<typeof workers.$inferSelect, 'drain' | 'generation' | 'slots'>;
+
+/**
+ * [async] Changes the artifacts a worker should hold, unless its row has changed since it was read.
+ * @param generation of the row as it was read
+ * @returns whether it did
+ */
+export async function setSlots(
+  db: Transaction,
+  worker: { readonly id: string; readonly generation: bigint },
+  slots: readonly DesiredArtifact[],
+): Promise<boolean> {
+  const rows = await db
+    .update(workers)
+    .set({ slots, generation: sql`nextval('directive_generation')` })
+    .where(and(eq(workers.id, worker.id), eq(workers.generation, worker.generation)))
+    .returning({ id: workers.id });
+  return rows.length > 0;
+}
+
 @Injectable()
 export class DesiredState {
+  /** By worker: the newest generation told over its present stream, and when. */
+  readonly #told = new Map<string, { generation: bigint; at: number }>();
+
   constructor(
-    @Inject(Storage) private readonly storage: Storage,
-    @Inject(Registry) private readonly registry: Registry,
-    @Inject(Fleet) private readonly fleet: Fleet,
+    @Inject(Storage) private readonly storage: Pick<Storage, 'query'>,
+    @Inject(Registry) private readonly registry: Pick<Registry, 'flush'>,
+    @Inject(Fleet) private readonly fleet: Pick<Fleet, 'direct' | 'snapshots' | 'detail'>,
     @Inject(CONFIG) private readonly config: Pick<Config, 'reportInterval'>,
   ) {}
 
   /** Tells a worker that has just joined. Waits for the database. */
   async greet(workerId: string): Promise<void> {
+    this.#told.delete(workerId);
     const rows = await this.storage.query((db) => db.select().from(workers).where(eq(workers.id, workerId)));
-    this.fleet.direct(workerId, this.#directive(rows[0] ?? { drain: false, generation: 0n }));
+    this.#tell(workerId, rows[0] ?? { drain: false, generation: 0n, slots: [] });
+  }
+
+  /** Tells every worker here whose row has changed, whoever changed it, and those that do not have it in force yet. */
+  async refresh(): Promise<void> {
+    const here = this.fleet.snapshots().map(({ workerId }) => workerId);
+    for (const id of this.#told.keys()) if (!here.includes(id)) this.#told.delete(id);
+    if (here.length === 0) return;
+    const rows = await this.storage.query((db) =>
+      db
+        .select({
+          id: workers.id,
+          drain: workers.drain,
+          generation: workers.generation,
+          slots: workers.slots,
+        })
+        .from(workers)
+        .where(inArray(workers.id, here)),
+    );
+    const now = performance.now();
+    for (const row of rows) {
+      const told = this.#told.get(row.id);
+      const inForce = (this.fleet.detail(row.id)?.generation ?? 0n) >= row.generation;
+      const again = !inForce && told !== undefined && now - told.at >= TELL_AGAIN_INTERVALS * this.config.reportInterval;
+      if (row.generation > (told?.generation ?? 0n) || again) this.#tell(row.id, row);
+    }
   }
 
   /**
@@ -45,10 +100,22 @@ export class DesiredState {
         field: 'id',
       });
     }
-    this.fleet.direct(workerId, this.#directive(row));
+    this.#tell(workerId, row);
   }
 
-  #directive(row: { drain: boolean; generation: bigint }): Directive {
-    return Directive.fromPartial({ ...row, slots: [], reportIntervalMs: this.config.reportInterval });
+  #tell(workerId: string, { drain, generation, slots }: Desired): void {
+    // Rows are read side by side: an older one must not be told after a newer.
+    const told = this.#told.get(workerId);
+    if (told !== undefined && told.generation > generation) return;
+    this.#told.set(workerId, { generation, at: performance.now() });
+    this.fleet.direct(
+      workerId,
+      Directive.fromPartial({
+        generation,
+        drain,
+        slots: slots.map(({ digest, active }) => ({ artifactDigest: digest, active })),
+        reportIntervalMs: this.config.reportInterval,
+      }),
+    );
   }
 }

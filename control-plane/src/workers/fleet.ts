@@ -3,7 +3,14 @@
 // often the same machine before a crash that its stream has not noticed.
 import type { OnModuleDestroy } from '@nestjs/common';
 import { Inject, Injectable } from '@nestjs/common';
-import type { Directive, EncodeRequest, EncodeResponse, Report, Submit } from '@spotlight/proto';
+import type {
+  ArtifactStats,
+  Directive,
+  EncodeRequest,
+  EncodeResponse,
+  Report,
+  Submit,
+} from '@spotlight/proto';
 import { ErrorCode } from '@spotlight/proto';
 import type { Config } from '../config/config.js';
 import { CONFIG } from '../config/config.js';
@@ -29,6 +36,16 @@ export interface Membership {
   report(report: Report): void;
   /** The stream ended. Idempotent. */
   leave(): void;
+}
+
+/** Of a worker's last report. */
+export interface WorkerDetail {
+  /** Why it is not ready, or what keeps its directive from being in force. */
+  readonly message: string;
+  /** Of the directive in force. */
+  readonly generation: bigint;
+  readonly stats: readonly ArtifactStats[];
+  readonly startedUnixMs: number;
 }
 
 @Injectable()
@@ -122,10 +139,9 @@ export class Fleet implements WorkerFleet, OnModuleDestroy {
     if (member.state !== before) this.#changed(member);
   }
 
-  /** Why the worker is not ready, and the directive it has in force. */
-  detail(workerId: string): { message: string; generation: bigint } | undefined {
-    const member = this.#members.get(workerId);
-    return member && { message: member.message, generation: member.generation };
+  /** What its last report tells besides its snapshot; undefined when it is not here. */
+  detail(workerId: string): WorkerDetail | undefined {
+    return this.#members.get(workerId);
   }
 
   onModuleDestroy(): void {

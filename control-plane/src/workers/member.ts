@@ -1,6 +1,6 @@
 // One worker while its lease lives: what it said in its Hello, its last report, its channel, and the snapshot made of them.
 // Mutable, and reached by fleet.ts only; everyone else sees the frozen snapshot.
-import type { ArtifactSlot, Directive, Load, Report } from '@spotlight/proto';
+import type { ArtifactSlot, ArtifactStats, Directive, Load, Report } from '@spotlight/proto';
 import { Load as LoadMessage, WorkerState } from '@spotlight/proto';
 import type { ServiceError } from '../errors/service-error.js';
 import { invalidArgument } from '../errors/service-error.js';
@@ -32,6 +32,9 @@ export class Member {
   message = '';
   /** Of the last directive the worker has fully in force. */
   generation = 0n;
+  /** What it has counted by artifact since its process started, and when that was. */
+  stats: readonly ArtifactStats[] = [];
+  startedUnixMs = 0;
   /** Desired; holds from the moment it is asked for, before the worker confirms. */
   drain = false;
   /** Silent for several report intervals; not yet long enough to be lost. */
@@ -76,6 +79,8 @@ export class Member {
     this.#lastStepAgeMs = report.lastStepAgeMs;
     this.generation = report.generation;
     this.message = report.message;
+    this.stats = report.stats;
+    this.startedUnixMs = Number(report.startedUnixMs);
     if (report.load) this.load(report.load);
     this.touch();
   }
