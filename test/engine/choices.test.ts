@@ -191,6 +191,62 @@ describe('resume', () => {
   });
 });
 
+describe('resume of what echoes, or has ended in part', () => {
+  const input = {
+    promptTokens: prompt(70),
+    sampling: { n: 3, maxTokens: 40, ignoreEos: true, echo: true, logprobs: 1, stop: ['ba'] },
+  };
+
+  it('tells no echo twice, and of a choice that has ended nothing', async () => {
+    const whole = await alone(input, FAKE);
+    const drawn = whole.choices.map(({ tokens }) => tokens.slice(input.promptTokens.length));
+    const echoed = new Harness(FAKE);
+    const promptText = echoed.texts.text(input.promptTokens);
+    await echoed.stop();
+    const lengths = drawn.map(({ length }) => length);
+    const first = lengths.indexOf(Math.min(...lengths));
+    const [ended, begun, fresh] = [first, (first + 1) % 3, (first + 2) % 3];
+    const kept = (drawn[begun]?.length ?? 0) >> 1;
+    assert.ok(kept > 0, 'a choice is lost in the middle');
+
+    const harness = new Harness(FAKE);
+    const seen = await harness.start({
+      ...input,
+      resume: new Map([
+        [
+          ended,
+          { tokenIds: drawn[ended] ?? [], emittedChars: whole.choice(ended).text.length, finished: true },
+        ],
+        [begun, { tokenIds: drawn[begun]?.slice(0, kept) ?? [], emittedChars: promptText.length }],
+      ]),
+    }).done;
+    assert.ok(seen.updates.every(({ deltas }) => deltas.every(({ choice }) => choice !== ended)));
+    assert.deepEqual(seen.choice(begun).tokens, drawn[begun]?.slice(kept));
+    assert.equal(promptText + seen.choice(begun).text, whole.choice(begun).text);
+    assert.equal(seen.choice(begun).logprobs.length, seen.choice(begun).tokens.length);
+    for (const part of ['tokens', 'text', 'logprobs', 'finish', 'stop'] as const) {
+      assert.deepEqual(seen.choice(fresh)[part], whole.choice(fresh)[part], part);
+    }
+    assert.equal(seen.usage?.completionTokens, whole.usage?.completionTokens);
+    await harness.idle();
+    await harness.stop();
+  });
+
+  it('only says done when every choice had ended', async () => {
+    const harness = new Harness(FAKE);
+    const resume = new Map([0, 1, 2].map((i) => [i, { tokenIds: [5, 6], emittedChars: 9, finished: true }]));
+    const { updates, usage } = await harness.start({ ...input, resume }).done;
+    assert.deepEqual(
+      updates.map(({ deltas, done }) => [deltas, done]),
+      [[[], true]],
+    );
+    assert.equal(usage?.completionTokens, 6);
+    assert.equal(harness.native.stats().steps, 0);
+    await harness.idle();
+    await harness.stop();
+  });
+});
+
 describe('echo', () => {
   it('puts the prompt before the first token of each choice', async () => {
     const harness = new Harness(FAKE);

@@ -2,7 +2,7 @@
 import assert from 'node:assert/strict';
 import { FinishReason } from '@spotlight/proto';
 import type { Delta, Load, RequestUpdate, SamplingParams, TokenLogprob, Usage } from '@spotlight/proto';
-import { SamplingParams as SamplingParamsMessage } from '@spotlight/proto';
+import { SamplingParams as SamplingParamsMessage, ServeResponse } from '@spotlight/proto';
 import type { EngineRequest, UpdateSink } from '@spotlight/worker/engine/api.js';
 import { EngineLoop } from '@spotlight/worker/engine/engine.js';
 import type { EngineLoopOptions } from '@spotlight/worker/engine/options.js';
@@ -83,9 +83,11 @@ export class Consumer implements UpdateSink {
     return seen;
   }
 
-  send(_step: number, updates: RequestUpdate[], load: Load): void {
+  send(step: number, updates: RequestUpdate[], load: Load): void {
     this.calls++;
     this.lastLoad = load;
+    // What cannot be written ends a real stream, and all requests on it.
+    ServeResponse.encode({ step: BigInt(step), updates, load }).finish();
     for (const update of updates) {
       const seen = this.seen.get(update.requestId);
       assert(seen, `an update for unknown request ${update.requestId}`);

@@ -5,7 +5,12 @@ import type { FakeToken, Script } from './script.js';
 
 export class RunningRequest {
   readonly requestId: string;
-  #position = 0;
+  /** Tokens given so far, by choice; those of a lost worker count. */
+  readonly #given: number[];
+  /** Text of given tokens that the client lacks, by choice: it goes out with the next one. */
+  readonly #owed: string[];
+  readonly #finished: readonly boolean[];
+  #first = true;
   #delay: number;
   /** undefined is unlimited. */
   #credits: number | undefined;
@@ -16,21 +21,19 @@ export class RunningRequest {
     private readonly artifactDigest: string,
   ) {
     this.requestId = submit.requestId;
+    const parts = script.choices.map((_, choice) => submit.resume.find((part) => part.choice === choice));
+    this.#given = parts.map((part) => part?.tokenIds.length ?? 0);
+    this.#finished = parts.map((part) => part?.finished ?? false);
+    this.#owed = script.choices.map((tokens, choice) => {
+      const told = tokens.slice(0, this.#given[choice]).map(textOf).join('');
+      return told.slice(parts[choice]?.emittedChars ?? 0);
+    });
     this.#delay = script.delaySteps ?? 0;
     this.#credits = submit.credits === 0 ? undefined : submit.credits;
   }
 
-  /** Tokens sent of each choice so far. */
-  get position(): number {
-    return this.#position;
-  }
-
   get paused(): boolean {
     return this.#credits === 0;
-  }
-
-  get #length(): number {
-    return Math.max(...this.script.choices.map((choice) => choice.length));
   }
 
   credit(steps: number): void {
@@ -45,42 +48,49 @@ export class RunningRequest {
     }
     if (this.#credits === 0) return undefined;
     if (this.#credits !== undefined) this.#credits -= 1;
-    const at = this.#position;
-    this.#position += 1;
     const deltas = this.script.choices.flatMap((tokens, choice) => {
+      const at = this.#given[choice] ?? 0;
       const token = tokens[at];
-      return token === undefined ? [] : [this.#delta(choice, token, at === tokens.length - 1)];
+      if (token === undefined || this.#finished[choice] === true) return [];
+      this.#given[choice] = at + 1;
+      const owed = this.#owed[choice] ?? '';
+      this.#owed[choice] = '';
+      return [this.#delta(choice, token, owed, at === tokens.length - 1)];
     });
-    const done = this.#position >= this.#length;
+    const first = this.#first;
+    this.#first = false;
     return {
       requestId: this.requestId,
       deltas,
       usage: {
         promptTokens: this.script.promptTokens,
-        completionTokens: this.script.choices.reduce(
-          (total, tokens) => total + Math.min(this.#position, tokens.length),
-          0,
-        ),
+        completionTokens: this.#given.reduce((total, count) => total + count, 0),
         cachedTokens: 0,
       },
       error: undefined,
-      done,
-      artifactDigest: at === 0 ? this.artifactDigest : '',
+      done: this.script.choices.every(
+        (tokens, choice) => this.#finished[choice] === true || (this.#given[choice] ?? 0) >= tokens.length,
+      ),
+      artifactDigest: first ? this.artifactDigest : '',
     };
   }
 
-  #delta(choice: number, token: FakeToken, last: boolean): Delta {
+  #delta(choice: number, token: FakeToken, owed: string, last: boolean): Delta {
     const alternatives = this.submit.sampling?.logprobs;
-    const text = typeof token.text === 'string' ? token.text : token.text();
+    const text = textOf(token);
     return {
       choice,
       tokenIds: [token.id],
-      text,
+      text: owed + text,
       logprobs: alternatives === undefined ? [] : [logprob(token.id, text, alternatives)],
       finishReason: last ? this.script.finish : FinishReason.UNSPECIFIED,
       stopReason: undefined,
     };
   }
+}
+
+function textOf({ text }: FakeToken): string {
+  return typeof text === 'string' ? text : text();
 }
 
 function logprob(tokenId: number, text: string, alternatives: number): TokenLogprob {

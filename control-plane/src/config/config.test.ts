@@ -58,7 +58,11 @@ describe('loadConfig', () => {
       problemsOf(() => loadConfig({ httpPort: '50051' }, {}))[0]!,
       /--grpc-port 50051: is --http-port as well/,
     );
-    assert.doesNotThrow(() => loadConfig({ httpPort: '0', grpcPort: '0' }, {}));
+    assert.match(
+      problemsOf(() => loadConfig({ hedgeAfter: '1s', reportInterval: '600ms' }, {}))[0]!,
+      /--hedge-after 1000ms: must be at least twice --report-interval/,
+    );
+    assert.doesNotThrow(() => loadConfig({ httpPort: '0', grpcPort: '0', hedgeAfter: '0s' }, {}));
   });
 
   it('demands keys on every bind but loopback, and there too when told', () => {

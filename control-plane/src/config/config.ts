@@ -66,6 +66,12 @@ function contradictions(config: { readonly [N in SettingName]: Value<N> }): stri
         `(${config.reportInterval}ms), or one late report loses a worker`,
     );
   }
+  if (config.hedgeAfter !== 0 && config.hedgeAfter < 2 * config.reportInterval) {
+    problems.push(
+      `--hedge-after ${config.hedgeAfter}ms: must be at least twice --report-interval ` +
+        `(${config.reportInterval}ms), or a worker between two reports looks hung; 0s turns it off`,
+    );
+  }
   if (config.httpPort !== 0 && config.httpPort === config.grpcPort) {
     problems.push(`--grpc-port ${config.grpcPort}: is --http-port as well; give the two doors two ports`);
   }

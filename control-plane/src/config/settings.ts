@@ -84,6 +84,21 @@ export const SETTINGS = {
     '30s',
     'time that running requests get to finish when the server is stopped',
   ),
+  replayLimit: setting(
+    integer(0, 100),
+    '3',
+    'times a stream that has lost its worker is continued on another; then it ends with worker_lost',
+  ),
+  replayMaxTokens: setting(
+    integer(0, 10_000_000),
+    '65536',
+    'tokens a request may have generated and still be continued elsewhere: they are kept, and run again there',
+  ),
+  hedgeAfter: setting(
+    duration(0, 10 * minute),
+    '5s',
+    'age of the last step after which requests that wait for a worker go to another; 0s never, else at least two report intervals',
+  ),
   reportInterval: setting(duration(50, minute), '1s', 'how often workers report'),
   leaseTimeout: setting(
     duration(200, 10 * minute),

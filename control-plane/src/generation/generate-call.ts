@@ -81,6 +81,7 @@ export class GenerateCall {
     const { record } = this;
     record.model = generation.model.id;
     record.workerId = generation.workerId;
+    record.replays = generation.replays;
     record.usage = usage ?? record.usage;
     if (artifactDigest !== '') this.#artifactDigest = artifactDigest;
     const open = this.stream.write({

@@ -43,6 +43,8 @@ export interface Generation {
   readonly seed: bigint;
   /** The worker that serves it now. */
   readonly workerId: string;
+  /** How often another worker has gone on with it. */
+  readonly replays: number;
   credit(steps: number): void;
   /** The client is gone: frees the request's blocks. Idempotent; no callback follows. */
   cancel(): void;

@@ -1,107 +1,13 @@
 // The whole path over a fake fleet: who is called, when a second worker is tried, and that every request ends exactly once.
-import type { RequestUpdate, Submit } from '@spotlight/proto';
-import { ErrorCode, FinishReason, RequestUpdate as Update, SamplingParams } from '@spotlight/proto';
+import { ErrorCode, FinishReason, SamplingParams } from '@spotlight/proto';
 import assert from 'node:assert/strict';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { ServiceError } from '../errors/service-error.js';
 import { worker } from '../routing/snapshot.fixture.js';
 import { Metrics } from '../telemetry/metrics.js';
-import type { CallListener, RouteRequest, WorkerFleet, WorkerSnapshot } from '../workers/api.js';
-import type { GenerationRequest, GenerationSink } from './generation-request.js';
+import type { GenerationSink } from './generation-request.js';
+import { asked, Ears, failed, FakeFleet, FakeRouter, LIMITS, token } from './fake-fleet.fixture.js';
 import { InferenceService } from './inference.service.js';
-
-interface Called {
-  readonly workerId: string;
-  readonly submit: Submit;
-  readonly listener: CallListener;
-  cancelled: boolean;
-  credits: number;
-}
-
-class FakeFleet implements Pick<WorkerFleet, 'call'> {
-  readonly calls: Called[] = [];
-  gone = new Set<string>();
-
-  call(
-    workerId: string,
-    submit: Submit,
-    listener: CallListener,
-  ): { cancel(): void; credit(steps: number): void } {
-    if (this.gone.has(workerId)) throw new ServiceError(ErrorCode.UNAVAILABLE, `${workerId} has just gone.`);
-    const called: Called = { workerId, submit, listener, cancelled: false, credits: submit.credits };
-    this.calls.push(called);
-    return {
-      cancel: () => {
-        called.cancelled = true;
-      },
-      credit: (steps) => {
-        called.credits += steps;
-      },
-    };
-  }
-
-  at(index: number): Called {
-    const called = this.calls[index];
-    assert.ok(called, `there was no call ${index}`);
-    return called;
-  }
-}
-
-/** In order of their names, leaving out those excluded. */
-class FakeRouter {
-  readonly requests: RouteRequest[] = [];
-  workers: WorkerSnapshot[] = [worker('w1'), worker('w2')];
-
-  resolveModel(model: string): string {
-    return model === '' ? 'm' : model;
-  }
-
-  route(request: RouteRequest): WorkerSnapshot {
-    this.requests.push({ ...request, exclude: new Set(request.exclude) });
-    const chosen = this.workers.find(({ workerId }) => !request.exclude.has(workerId));
-    if (chosen === undefined) throw new ServiceError(ErrorCode.UNAVAILABLE, 'No other worker.');
-    return chosen;
-  }
-}
-
-class Ears implements GenerationSink {
-  readonly updates: RequestUpdate[] = [];
-  readonly errors: ServiceError[] = [];
-
-  onUpdate(update: RequestUpdate): void {
-    this.updates.push(update);
-  }
-
-  onError(error: ServiceError): void {
-    this.errors.push(error);
-  }
-}
-
-function asked(over: Partial<GenerationRequest> = {}): GenerationRequest {
-  return {
-    requestId: 'r',
-    model: 'm',
-    prompt: { $case: 'text', value: 'hello' },
-    sampling: SamplingParams.fromPartial({}),
-    attention: undefined,
-    sessionId: undefined,
-    caller: undefined,
-    timeoutMs: undefined,
-    receivedAt: performance.now(),
-    credits: 8,
-    ...over,
-  };
-}
-
-const token = (over: Partial<RequestUpdate> = {}): RequestUpdate =>
-  Update.fromPartial({
-    deltas: [{ choice: 0, tokenIds: [1], text: 'a' }],
-    usage: { promptTokens: 3, completionTokens: 1, cachedTokens: 0 },
-    ...over,
-  });
-
-const failed = (code: ErrorCode, retryable: boolean): RequestUpdate =>
-  Update.fromPartial({ error: { code, message: 'It failed.', field: 'x', retryable }, done: true });
 
 describe('InferenceService', () => {
   let fleet: FakeFleet;
@@ -115,7 +21,7 @@ describe('InferenceService', () => {
     router = new FakeRouter();
     metrics = new Metrics();
     service = new InferenceService(
-      { maxRequests: 4, maxRequestsPerKey: 2, requestTimeout: 60_000 },
+      { maxRequests: 4, maxRequestsPerKey: 2, requestTimeout: 60_000, ...LIMITS },
       fleet,
       router,
       metrics,
@@ -192,19 +98,13 @@ describe('InferenceService', () => {
     );
   });
 
-  it('does not try again after a token, nor what cannot go better elsewhere', () => {
+  it('does not try again what cannot go better elsewhere', () => {
     service.generate(asked(), ears);
-    fleet.at(0).listener.onUpdate(token());
-    fleet.at(0).listener.onLost(new ServiceError(ErrorCode.WORKER_LOST, 'w1 is gone.'));
-    service.generate(asked(), ears);
-    fleet.at(1).listener.onUpdate(failed(ErrorCode.PROMPT_TOO_LONG, false));
-    assert.equal(fleet.calls.length, 2);
+    fleet.at(0).listener.onUpdate(failed(ErrorCode.PROMPT_TOO_LONG, false));
+    assert.equal(fleet.calls.length, 1);
     assert.deepEqual(
       ears.errors.map(({ code, retryable }) => [code, retryable]),
-      [
-        [ErrorCode.WORKER_LOST, true],
-        [ErrorCode.PROMPT_TOO_LONG, false],
-      ],
+      [[ErrorCode.PROMPT_TOO_LONG, false]],
     );
   });
 

@@ -1,5 +1,6 @@
 // R2, the one path both doors enter: admit -> route -> call -> relay. Owns the set of requests in flight, which is what
 // admission counts, shutdown drains and nothing else may touch. Authentication has happened at the door.
+import type { OnModuleDestroy } from '@nestjs/common';
 import { Inject, Injectable } from '@nestjs/common';
 import type { Config } from '../config/config.js';
 import { CONFIG } from '../config/config.js';
@@ -16,23 +17,42 @@ import { Relay } from './relay.js';
 import { withSeed } from './seed.js';
 import { validateAttention, validatePrompt, validateSampling } from './validate.js';
 
+/** Looks in this share of the time after which a worker counts as hung. */
+const HEDGE_LOOKS = 4;
+const LEAST_LOOK_MS = 20;
+
+type Settings = Pick<
+  Config,
+  'maxRequests' | 'maxRequestsPerKey' | 'requestTimeout' | 'replayLimit' | 'replayMaxTokens' | 'hedgeAfter'
+>;
+
 @Injectable()
-export class InferenceService {
+export class InferenceService implements OnModuleDestroy {
   readonly #inFlight = new Set<Relay>();
   readonly #parts: RelayParts;
   readonly #admission: Admission;
   #sequence = 0;
   #onIdle: (() => void) | undefined;
+  #hedging: NodeJS.Timeout | undefined;
+  #lookedAt = performance.now();
 
   constructor(
-    @Inject(CONFIG)
-    private readonly config: Pick<Config, 'maxRequests' | 'maxRequestsPerKey' | 'requestTimeout'>,
-    @Inject(WORKER_FLEET) fleet: Pick<WorkerFleet, 'call'>,
+    @Inject(CONFIG) private readonly config: Settings,
+    @Inject(WORKER_FLEET) private readonly fleet: Pick<WorkerFleet, 'call' | 'snapshots'>,
     @Inject(RoutingService) private readonly router: Pick<RoutingService, 'route' | 'resolveModel'>,
     @Inject(Metrics) private readonly metrics: Metrics,
   ) {
-    this.#parts = { fleet, router, metrics };
+    this.#parts = { fleet, router, metrics, limits: config };
     this.#admission = new Admission(config);
+    if (config.hedgeAfter === 0) return;
+    const lookMs = Math.max(LEAST_LOOK_MS, config.hedgeAfter / HEDGE_LOOKS);
+    this.#hedging = setInterval(() => {
+      this.#hedge(lookMs);
+    }, lookMs).unref();
+  }
+
+  onModuleDestroy(): void {
+    clearInterval(this.#hedging);
   }
 
   get inFlight(): number {
@@ -61,6 +81,7 @@ export class InferenceService {
           sessionId: request.sessionId,
           prefixHashes: prefixHashes(bytes),
           promptBytes: bytes.length,
+          artifactDigest: '',
         },
         wireId: `${request.requestId}~${this.#sequence.toString(36)}`,
         timeoutMs: Math.min(request.timeoutMs ?? Number.POSITIVE_INFINITY, this.config.requestTimeout),
@@ -91,6 +112,16 @@ export class InferenceService {
     }, timeoutMs);
     await idle;
     clearTimeout(timer);
+  }
+
+  #hedge(lookMs: number): void {
+    const now = performance.now();
+    const late = now - this.#lookedAt > 2 * lookMs;
+    this.#lookedAt = now;
+    // This process stood still itself: what workers have said meanwhile is not read yet.
+    if (late || this.#inFlight.size === 0) return;
+    const steppedAt = new Map(this.fleet.snapshots().map((one) => [one.workerId, one.steppedAt]));
+    for (const relay of [...this.#inFlight]) relay.hedge(now, steppedAt.get(relay.workerId));
   }
 
   #leave(relay: Relay, caller: string | undefined): void {

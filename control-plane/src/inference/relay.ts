@@ -1,15 +1,23 @@
-// One request on its way: call -> relay, a second worker when the first fails before any token, one deadline, one end.
+// One request on its way: call -> relay, another worker when the one it is on fails, one deadline, one end. Its client sees one stream:
+// what a lost worker had told is in the transcript, and the next one goes on from there.
 // Whatever happens (last update, error, lost worker, deadline, cancel, shutdown) goes through #end, exactly once.
 import type { ModelDescription, RequestUpdate, Submit, Usage } from '@spotlight/proto';
 import { ErrorCode, FinishReason } from '@spotlight/proto';
 import { ServiceError, toServiceError } from '../errors/service-error.js';
 import type { Metrics } from '../telemetry/metrics.js';
-import type { CallListener, RouteRequest, WorkerCall, WorkerFleet, WorkerSnapshot } from '../workers/api.js';
+import type {
+  CallListener,
+  ReplayNeeds,
+  RouteRequest,
+  WorkerCall,
+  WorkerFleet,
+  WorkerSnapshot,
+} from '../workers/api.js';
+import type { FailoverLimits, Standing } from './failover.js';
+import { decide, isHung, refusedReplay } from './failover.js';
 import type { Generation, GenerationRequest, GenerationSink } from './generation-request.js';
 import type { SeededSampling } from './seed.js';
-
-/** The first worker and one more. */
-const MAX_ATTEMPTS = 2;
+import { Transcript } from './transcript.js';
 
 export interface Router {
   /** Throws ServiceError: NOT_FOUND for an unknown model, UNAVAILABLE or OVERLOADED when no worker can take it. */
@@ -20,25 +28,46 @@ export interface RelayParts {
   readonly fleet: Pick<WorkerFleet, 'call'>;
   readonly router: Router;
   readonly metrics: Metrics;
+  readonly limits: FailoverLimits;
 }
 
 export interface RelayStart {
   readonly request: GenerationRequest;
   readonly sampling: SeededSampling;
-  readonly route: Omit<RouteRequest, 'exclude'>;
+  readonly route: Omit<RouteRequest, 'exclude' | 'replay'>;
   /** Unique in this process; the client's id need not be. */
   readonly wireId: string;
   readonly timeoutMs: number;
   readonly onEnd: (relay: Relay) => void;
 }
 
+/** What the first worker to answer fixes for all that follow. */
+interface Pinned {
+  readonly artifactDigest: string;
+  readonly needs: ReplayNeeds;
+}
+
 export class Relay implements Generation {
+  readonly #transcript: Transcript;
+  /** Incarnations of workers that have failed it. */
   readonly #excluded = new Set<string>();
   readonly #expiresAt: number;
   #deadline: NodeJS.Timeout | undefined;
   #worker: WorkerSnapshot | undefined;
   #call: WorkerCall | undefined;
-  #delivered = false;
+  /** Counts calls; news of an older one is not heard. */
+  #attempt = 0;
+  /** The worker it is on has told nothing yet. */
+  #silent = true;
+  #retries = 0;
+  #replays = 0;
+  #pinned: Pinned | undefined;
+  /** Steps with deltas the client will take; undefined is unlimited. */
+  #credits: number | undefined;
+  /** Since when the worker owes news. */
+  #waitingSince = 0;
+  /** The first worker lost after the client had news of it. */
+  #loss: ServiceError | undefined;
   #ended = false;
   #usage: Usage | undefined;
 
@@ -47,7 +76,10 @@ export class Relay implements Generation {
     private readonly start: RelayStart,
     private readonly sink: GenerationSink,
   ) {
-    this.#expiresAt = start.request.receivedAt + start.timeoutMs;
+    const { receivedAt, credits } = start.request;
+    this.#expiresAt = receivedAt + start.timeoutMs;
+    this.#credits = credits === 0 ? undefined : credits;
+    this.#transcript = new Transcript(start.sampling.echo ?? false, parts.limits.replayMaxTokens);
   }
 
   get model(): ModelDescription {
@@ -62,6 +94,10 @@ export class Relay implements Generation {
     return this.start.sampling.seed;
   }
 
+  get replays(): number {
+    return this.#replays;
+  }
+
   get #assigned(): WorkerSnapshot {
     if (this.#worker === undefined) throw new Error('a relay has no worker before begin()');
     return this.#worker;
@@ -70,7 +106,7 @@ export class Relay implements Generation {
   /** Routes and calls. Throws ServiceError when no worker takes the request; the sink hears nothing then. */
   begin(): void {
     try {
-      this.#attempt();
+      this.#place();
     } catch (error) {
       this.#close();
       throw error;
@@ -83,7 +119,12 @@ export class Relay implements Generation {
   }
 
   credit(steps: number): void {
-    if (!this.#ended) this.#call?.credit(steps);
+    if (this.#ended) return;
+    if (this.#credits !== undefined) {
+      if (this.#credits <= 0) this.#waitingSince = performance.now();
+      this.#credits += steps;
+    }
+    this.#call?.credit(steps);
   }
 
   cancel(): void {
@@ -98,62 +139,135 @@ export class Relay implements Generation {
     this.#end(error);
   }
 
-  #attempt(): void {
-    for (;;) {
-      const worker = this.parts.router.route({ ...this.start.route, exclude: this.#excluded });
-      this.#worker = worker;
-      try {
-        this.#call = this.parts.fleet.call(worker.workerId, this.#submit(), this.#listener(worker.workerId));
-        return;
-      } catch (error) {
-        const failure = toServiceError(error);
-        if (!this.#mayRetry(worker.workerId, failure)) throw failure;
-      }
+  /**
+   * Moves to another worker when the one it waits for no longer steps. Stays where it is when there is no better one: a slow answer is
+   * worth more than none.
+   * @param steppedAt of its worker; undefined when that has left the fleet
+   */
+  hedge(now: number, steppedAt: number | undefined): void {
+    const { hedgeAfter } = this.parts.limits;
+    const call = this.#call;
+    if (this.#ended || call === undefined || (this.#credits ?? 1) <= 0) return;
+    if (!isHung({ now, since: this.#waitingSince, steppedAt }, hedgeAfter)) return;
+    const { workerId, incarnation } = this.#assigned;
+    const failure = new ServiceError(
+      ErrorCode.WORKER_LOST,
+      `The worker ${workerId} no longer steps; try again.`,
+    );
+    const next = decide(this.#standing, failure, this.parts.limits);
+    if (next !== 'retry' && next !== 'replay') return;
+    this.#excluded.add(incarnation);
+    try {
+      this.#place({ steppedSince: now - hedgeAfter });
+    } catch {
+      return;
     }
+    call.cancel();
+    this.#count(next, 'hung', failure);
   }
 
-  #submit(): Submit {
-    const { request, sampling, wireId } = this.start;
+  get #standing(): Standing {
     return {
-      requestId: wireId,
-      prompt: request.prompt,
-      sampling,
-      attention: request.attention,
-      resume: [],
-      credits: request.credits,
-      timeoutMs: Math.ceil(this.#remainingMs()),
-      artifactDigest: '',
+      begun: this.#transcript.begun,
+      silent: this.#silent,
+      retries: this.#retries,
+      replays: this.#replays,
+      kept: this.#transcript.kept,
+      remainingMs: this.#remainingMs(),
     };
   }
 
-  #listener(workerId: string): CallListener {
+  /** Finds a worker and calls it; one that has just gone is passed over. Throws the reason why there is none. */
+  #place(needs: ReplayNeeds = {}): void {
+    let gone: ServiceError | undefined;
+    for (;;) {
+      let worker: WorkerSnapshot;
+      try {
+        worker = this.#route(needs);
+      } catch (error) {
+        throw gone ?? error;
+      }
+      const attempt = this.#attempt + 1;
+      try {
+        this.#call = this.parts.fleet.call(worker.workerId, this.#submit(attempt), this.#listener(attempt));
+      } catch (error) {
+        const failure = toServiceError(error);
+        if (!failure.retryable) throw failure;
+        gone ??= failure;
+        this.#excluded.add(worker.incarnation);
+        continue;
+      }
+      this.#worker = worker;
+      this.#attempt = attempt;
+      this.#silent = true;
+      this.#waitingSince = performance.now();
+      return;
+    }
+  }
+
+  #route(needs: ReplayNeeds): WorkerSnapshot {
+    const all = { ...this.#pinned?.needs, ...needs };
+    return this.parts.router.route({
+      ...this.start.route,
+      exclude: this.#excluded,
+      artifactDigest: this.#artifactDigest,
+      replay: Object.keys(all).length === 0 ? undefined : all,
+    });
+  }
+
+  get #artifactDigest(): string {
+    return this.#pinned?.artifactDigest ?? this.start.route.artifactDigest;
+  }
+
+  #submit(attempt: number): Submit {
+    const { request, sampling, wireId } = this.start;
+    return {
+      // A name of its own each time: the worker may still be about to cancel the one before.
+      requestId: attempt === 1 ? wireId : `${wireId}.${attempt}`,
+      prompt: request.prompt,
+      sampling,
+      attention: request.attention,
+      resume: this.#transcript.begun ? this.#transcript.resume() : [],
+      // 0 would be unlimited; a client that has stopped reading gets one step more than it had room for.
+      credits: this.#credits === undefined ? 0 : Math.max(1, this.#credits),
+      timeoutMs: Math.ceil(this.#remainingMs()),
+      artifactDigest: this.#artifactDigest,
+    };
+  }
+
+  #listener(attempt: number): CallListener {
+    const isCurrent = (): boolean => !this.#ended && attempt === this.#attempt;
     return {
       onUpdate: (update) => {
-        if (this.#ended) return;
-        if (update.error === undefined) this.#relay(update);
-        else this.#failed(workerId, ServiceError.fromWire(update.error));
+        if (!isCurrent()) return;
+        const failure = failureIn(update);
+        if (failure === undefined) this.#relay(update);
+        else this.#failed(failure);
       },
       onLost: (error) => {
-        if (!this.#ended) this.#failed(workerId, error);
+        if (isCurrent()) this.#failed(error);
       },
     };
   }
 
   #relay(update: RequestUpdate): void {
     const arrived = performance.now();
-    const broken = update.done ? brokenFinish(update) : undefined;
-    if (broken !== undefined) {
-      this.#end(broken);
-      return;
-    }
     const { metrics } = this.parts;
-    if (!this.#delivered && update.deltas.length > 0) {
-      this.#delivered = true;
-      metrics.firstTokenSeconds.observe({ model: this.model.id }, this.#secondsSinceReceived());
+    const transcript = this.#transcript;
+    if (update.deltas.length > 0) {
+      if (!transcript.begun) {
+        this.#pin(update.artifactDigest);
+        metrics.firstTokenSeconds.observe({ model: this.model.id }, this.#secondsSinceReceived());
+      }
+      if (this.#credits !== undefined) this.#credits -= 1;
     }
-    this.#usage = update.usage ?? this.#usage;
+    this.#waitingSince = arrived;
+    this.#silent = false;
+    transcript.take(update);
+    const usage = transcript.usage(update.usage);
+    this.#usage = usage ?? this.#usage;
     try {
-      this.sink.onUpdate(update);
+      this.sink.onUpdate(usage === update.usage ? update : { ...update, usage });
     } catch (error) {
       // A door that cannot tell the news cannot tell later ones either.
       this.abort(toServiceError(error));
@@ -163,25 +277,47 @@ export class Relay implements Generation {
     if (update.done) this.#close();
   }
 
-  #failed(workerId: string, error: ServiceError): void {
-    this.#call = undefined;
-    if (!this.#mayRetry(workerId, error)) {
-      this.#end(error);
-      return;
-    }
-    try {
-      this.#attempt();
-    } catch {
-      this.#end(error); // The first failure says more than "nobody else is there".
-    }
+  /** Tokens depend on the model, and unless they attend densely on the settings and the artifact too. */
+  #pin(artifactDigest: string): void {
+    const { fingerprint, settingsDigest, backend } = this.model;
+    const dense = (this.start.request.attention?.backend ?? backend) === 'dense';
+    this.#pinned = dense
+      ? { artifactDigest: '', needs: { fingerprint } }
+      : { artifactDigest, needs: { fingerprint, settingsDigest } };
   }
 
-  #mayRetry(workerId: string, error: ServiceError): boolean {
-    this.#excluded.add(workerId);
-    const may =
-      !this.#delivered && error.retryable && this.#excluded.size < MAX_ATTEMPTS && this.#remainingMs() > 0;
-    if (may) this.parts.metrics.retries.inc({ reason: error.row.name });
-    return may;
+  #failed(error: ServiceError): void {
+    const standing = this.#standing;
+    this.#call = undefined;
+    this.#excluded.add(this.#assigned.incarnation);
+    const told = refusedReplay(standing, error) && !error.retryable ? (this.#loss ?? error) : error;
+    const next = decide(standing, error, this.parts.limits);
+    if (next === 'retry' || next === 'replay') {
+      try {
+        this.#place();
+      } catch {
+        if (next === 'replay') this.parts.metrics.replaysMissed.inc({ cause: 'no_worker' });
+        this.#end(told); // The failure says more than "nobody else is there".
+        return;
+      }
+      this.#count(next, error.row.name, error);
+      return;
+    }
+    if (next !== 'end') this.parts.metrics.replaysMissed.inc({ cause: next.slice('end: '.length) });
+    this.#end(told);
+  }
+
+  #count(next: 'retry' | 'replay', reason: string, failure: ServiceError): void {
+    const { metrics } = this.parts;
+    if (next === 'retry') {
+      this.#retries += 1;
+      metrics.retries.inc({ reason });
+      return;
+    }
+    this.#loss ??= failure;
+    this.#replays += 1;
+    metrics.replays.inc({ reason });
+    metrics.replayedTokens.inc(this.#transcript.tokens);
   }
 
   #end(error: ServiceError): void {
@@ -197,7 +333,9 @@ export class Relay implements Generation {
     if (this.#worker !== undefined && this.#usage !== undefined) {
       const labels = { model: this.#worker.model.id };
       this.parts.metrics.promptTokens.inc(labels, this.#usage.promptTokens);
-      this.parts.metrics.completionTokens.inc(labels, this.#usage.completionTokens);
+      // Workers tell the usage first and last: of a request that ends between, the transcript knows more.
+      const completed = Math.max(this.#usage.completionTokens, this.#transcript.tokens);
+      this.parts.metrics.completionTokens.inc(labels, completed);
     }
     this.start.onEnd(this);
   }
@@ -220,7 +358,9 @@ export class Relay implements Generation {
 }
 
 /** A worker that ends a choice by itself and gives no error has still not answered the request. */
-function brokenFinish(update: RequestUpdate): ServiceError | undefined {
+function failureIn(update: RequestUpdate): ServiceError | undefined {
+  if (update.error !== undefined) return ServiceError.fromWire(update.error);
+  if (!update.done) return undefined;
   for (const { finishReason } of update.deltas) {
     if (finishReason === FinishReason.ERROR) {
       return new ServiceError(ErrorCode.INTERNAL, 'The worker failed on this request and gave no reason.');

@@ -66,6 +66,7 @@ export class AnswerRun {
     const { request, record, sessionId } = this.asked;
     const fail = (error: ServiceError): void => {
       if (this.#ended) return;
+      this.#noteWorker();
       this.cancel();
       events.onError(this.#inClientsWords(error));
     };
@@ -111,6 +112,7 @@ export class AnswerRun {
         this.#usages[prompt] = update.usage ?? this.#usages[prompt];
         events.onUpdate(prompt, update);
         if (!update.done) return;
+        this.#noteWorker();
         this.#left -= 1;
         if (this.#left > 0) return;
         const usage = total(this.#usages);
@@ -120,6 +122,13 @@ export class AnswerRun {
       },
       onError: fail,
     };
+  }
+
+  /** Workers may change on the way. */
+  #noteWorker(): void {
+    const { record } = this.asked;
+    record.workerId = this.#generations[0]?.workerId;
+    record.replays = this.#generations.reduce((sum, { replays }) => sum + replays, 0);
   }
 
   /** Workers know a prompt; a chat's client wrote messages. */
@@ -135,7 +144,7 @@ export class AnswerRun {
     if (first === undefined) throw new Error('an update came before its request had started');
     this.#artifactDigest = update.artifactDigest;
     record.model = first.model.id;
-    record.workerId = first.workerId;
+    this.#noteWorker();
     this.#head = {
       id: `${shape.idPrefix}-${record.requestId}`,
       created: this.#created,

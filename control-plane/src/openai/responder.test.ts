@@ -26,6 +26,7 @@ class FakeInference {
     return {
       model: ModelDescription.fromPartial({ id: 'm', fingerprint: 'f' }),
       seed: 1n,
+      replays: 0,
       workerId: 'w',
       credit: () => undefined,
       cancel: () => {

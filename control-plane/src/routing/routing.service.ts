@@ -8,7 +8,7 @@ import { invalidArgument, ServiceError } from '../errors/service-error.js';
 import { ModelsService } from '../models/models.service.js';
 import type { RouteRequest, WorkerFleet, WorkerSnapshot } from '../workers/api.js';
 import { WORKER_FLEET } from '../workers/api.js';
-import { hasRoom, isReady, notExcluded, servesModel } from './filters/filters.js';
+import { continues, hasRoom, holdsArtifact, isReady, notExcluded, servesModel } from './filters/filters.js';
 import { maxScorePicker } from './picker.js';
 import type { Filter, WeightedScorer } from './policy.js';
 import { totalScores } from './policy.js';
@@ -63,7 +63,13 @@ export class RoutingService {
     if (ready.length === 0) throw unavailable(`No worker that serves "${request.model}" is ready`, serving);
     const open = keep(ready, notExcluded);
     if (open.length === 0) throw unavailable(`No other worker serves "${request.model}"`, ready);
-    const candidates = keep(open, hasRoom);
+    const holding = keep(open, holdsArtifact);
+    if (holding.length === 0) {
+      throw unavailable(`No worker of "${request.model}" holds artifact ${request.artifactDigest}`, open);
+    }
+    const able = keep(holding, continues);
+    if (able.length === 0) throw unavailable(`No worker can go on with this request`, holding);
+    const candidates = keep(able, hasRoom);
     if (candidates.length === 0) {
       throw new ServiceError(
         ErrorCode.OVERLOADED,

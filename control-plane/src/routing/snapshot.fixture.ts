@@ -9,6 +9,7 @@ export function worker(
 ): WorkerSnapshot {
   return {
     workerId,
+    incarnation: workerId,
     address: `${workerId}:1`,
     metricsAddress: '',
     model: ModelDescription.fromPartial({
@@ -27,6 +28,7 @@ export function worker(
     device: 'cpu',
     deviceName: 'Some CPU',
     lastStepAgeMs: 0,
+    steppedAt: 0,
     ...change,
   };
 }
@@ -38,6 +40,8 @@ export function request(change: Partial<RouteRequest> = {}): RouteRequest {
     prefixHashes: [],
     promptBytes: 100,
     exclude: new Set(),
+    artifactDigest: '',
+    replay: undefined,
     ...change,
   };
 }

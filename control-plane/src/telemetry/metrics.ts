@@ -64,8 +64,28 @@ export class Metrics {
 
   readonly retries = new Counter({
     name: 'spotlight:gateway_retries_total',
-    help: 'Requests tried on a second worker before their first token, by the error of the first',
+    help: 'Requests tried on a second worker before their first token, by the error of the first (hung: it no longer stepped)',
     labelNames: ['reason'],
+    registers: [this.registry],
+  });
+
+  readonly replays = new Counter({
+    name: 'spotlight:gateway_replays_total',
+    help: 'Streams continued on another worker after their first token, by the error of the one before (hung: it no longer stepped)',
+    labelNames: ['reason'],
+    registers: [this.registry],
+  });
+
+  readonly replayedTokens = new Counter({
+    name: 'spotlight:gateway_replayed_tokens_total',
+    help: 'Generated tokens that were run again on another worker',
+    registers: [this.registry],
+  });
+
+  readonly replaysMissed = new Counter({
+    name: 'spotlight:gateway_replays_missed_total',
+    help: 'Streams that lost their worker and ended with its error: at the limit of replays (limit) or of tokens kept (length), or no worker could go on (no_worker)',
+    labelNames: ['cause'],
     registers: [this.registry],
   });
 

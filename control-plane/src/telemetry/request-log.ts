@@ -14,7 +14,10 @@ import { Metrics } from './metrics.js';
 export class RequestRecord {
   readonly receivedAt = performance.now();
   model: string | undefined;
+  /** The worker that served it last. */
   workerId: string | undefined;
+  /** How often another worker went on with it. */
+  replays = 0;
   usage: Usage | undefined;
   /** Id of the API key. */
   caller: string | undefined;
@@ -73,7 +76,7 @@ export class RequestLog {
 
   /** @param route the route's pattern or the method's name, never a path with ids in it: it is a metric label */
   ended(record: RequestRecord, route: string, status: number): void {
-    const { door, requestId, caller, model, workerId, usage, receivedAt, outcome, cause } = record;
+    const { door, requestId, caller, model, workerId, replays, usage, receivedAt, outcome, cause } = record;
     const seconds = (performance.now() - receivedAt) / 1000;
     this.metrics.requests.inc({ door, route, outcome });
     this.metrics.requestSeconds.observe({ door, route }, seconds);
@@ -89,6 +92,7 @@ export class RequestLog {
         ms: Math.round(seconds * 1e5) / 100,
         model,
         worker: workerId,
+        replays: replays === 0 ? undefined : replays,
         promptTokens: usage?.promptTokens,
         completionTokens: usage?.completionTokens,
         err: cause,

@@ -30,6 +30,8 @@ export class TokenizeService {
       prefixHashes: [],
       promptBytes: 0,
       exclude: new Set(),
+      artifactDigest: '',
+      replay: undefined,
     });
     const { tokenIds, tokens } = await this.fleet.encode(worker.workerId, { prompt, addSpecialTokens });
     return { tokenIds, tokens, maxModelLen: worker.model.maxModelLen };

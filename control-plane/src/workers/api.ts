@@ -14,6 +14,8 @@ import type { ServiceError } from '../errors/service-error.js';
 /** One worker at this moment; an immutable copy made when it reports. */
 export interface WorkerSnapshot {
   readonly workerId: string;
+  /** Names this joining: a worker that joins again, as a new process under its old id does, has another. */
+  readonly incarnation: string;
   readonly address: string;
   readonly metricsAddress: string;
   readonly model: ModelDescription;
@@ -29,6 +31,8 @@ export interface WorkerSnapshot {
   /** Of the hardware, such as "NVIDIA H200". */
   readonly deviceName: string;
   readonly lastStepAgeMs: number;
+  /** performance.now() of the last step known to have ended, or of the last report that no work waits. */
+  readonly steppedAt: number;
 }
 
 export interface CallListener {
@@ -65,5 +69,20 @@ export interface RouteRequest {
   /** Hashes of the prompt's canonical bytes in chunks, each including those before it. */
   readonly prefixHashes: readonly bigint[];
   readonly promptBytes: number;
+  /** Incarnations of workers that have failed this request. */
   readonly exclude: ReadonlySet<string>;
+  /** Only workers that hold this artifact; empty: any. */
+  readonly artifactDigest: string;
+  /** What a worker must be like to go on with what another began; undefined: nothing has begun. */
+  readonly replay: ReplayNeeds | undefined;
+}
+
+/** An absent field asks for nothing. */
+export interface ReplayNeeds {
+  /** The model's. */
+  readonly fingerprint?: string;
+  /** Of the deployment's attention settings. */
+  readonly settingsDigest?: string;
+  /** The worker has ended a step since then; performance.now(). */
+  readonly steppedSince?: number;
 }

@@ -183,6 +183,24 @@ describe('Fleet', () => {
     assert.equal(fleet.detail('w')?.message, 'stuck');
   });
 
+  it('knows when a worker last stepped, by its steps and by its reports, whichever is newer', async () => {
+    const one = await joined();
+    const joinedAt = only()?.steppedAt ?? Number.NaN;
+    one.report({ state: WorkerState.READY, lastStepAgeMs: 0, message: 'idle' });
+    await until(() => fleet.detail('w')?.message === 'idle', 'the report');
+    assert.ok((only()?.steppedAt ?? 0) > joinedAt, 'an idle worker counts as stepping');
+    const idle = only()?.steppedAt ?? Number.NaN;
+    one.report({ state: WorkerState.READY, lastStepAgeMs: 60_000, message: 'old news' });
+    await until(() => fleet.detail('w')?.message === 'old news', 'the report');
+    assert.equal(only()?.steppedAt, idle, 'a report does not make a step unseen');
+    worker.send({ requestId: 'nobody' });
+    await until(() => (only()?.steppedAt ?? 0) > idle, 'a step');
+    const stepped = only()?.steppedAt;
+    worker.streams.at(-1)?.write({ step: 0n, updates: [], load: { ...only()!.load, waiting: 5 } });
+    await until(() => only()?.load.waiting === 5, 'news outside a step');
+    assert.equal(only()?.steppedAt, stepped);
+  });
+
   it('lets a worker go with its stream; what runs on it runs on', async () => {
     const one = await joined();
     const updates: unknown[] = [];

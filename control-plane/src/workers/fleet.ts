@@ -78,8 +78,8 @@ export class Fleet implements WorkerFleet, OnModuleDestroy {
       );
     }
     const channel = new WorkerChannel(hello.address, {
-      onLoad: (load) => {
-        member.load(load);
+      onLoad: (load, stepped) => {
+        member.load(load, stepped);
       },
       onConnected: (connected, reason) => {
         if (this.#members.get(member.id) !== member) return;

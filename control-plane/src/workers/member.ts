@@ -25,7 +25,10 @@ const STATES: Readonly<Partial<Record<WorkerState, State>>> = {
   [WorkerState.DEAD]: 'dead',
 };
 
+let joinings = 0;
+
 export class Member {
+  readonly incarnation: string;
   /** performance.now() of the last sign of life on either stream. */
   heardAt = performance.now();
   /** Why the state is not ready, in the worker's or our own words. */
@@ -43,6 +46,7 @@ export class Member {
   #load: Load;
   #slots: readonly ArtifactSlot[];
   #lastStepAgeMs = 0;
+  #steppedAt = performance.now();
   #snapshot: WorkerSnapshot | undefined;
 
   constructor(
@@ -51,6 +55,7 @@ export class Member {
     readonly channel: WorkerChannel,
   ) {
     const { slots, totalBlocks } = hello.description;
+    this.incarnation = `${hello.workerId}#${++joinings}`;
     this.#slots = Object.freeze([...slots]);
     this.#load = LoadMessage.fromPartial({ freeBlocks: totalBlocks, totalBlocks });
   }
@@ -77,6 +82,8 @@ export class Member {
     this.#reported = state;
     this.#slots = Object.freeze(report.slots);
     this.#lastStepAgeMs = report.lastStepAgeMs;
+    // An age of 0 says that nothing waits. The newest word wins: a report may be older than a step already seen.
+    this.#steppedAt = Math.max(this.#steppedAt, performance.now() - report.lastStepAgeMs);
     this.generation = report.generation;
     this.message = report.message;
     this.stats = report.stats;
@@ -85,8 +92,10 @@ export class Member {
     this.touch();
   }
 
-  load(load: Load): void {
+  /** @param stepped the load came with a step that has just ended */
+  load(load: Load, stepped = false): void {
     this.#load = Object.freeze(load);
+    if (stepped) this.#steppedAt = performance.now();
     this.touch();
   }
 
@@ -104,6 +113,7 @@ export class Member {
     const { description } = hello;
     this.#snapshot = Object.freeze({
       workerId: hello.workerId,
+      incarnation: this.incarnation,
       address: hello.address,
       metricsAddress: hello.metricsAddress,
       model: hello.model,
@@ -117,6 +127,7 @@ export class Member {
       device: description.device,
       deviceName: description.deviceName,
       lastStepAgeMs: this.#lastStepAgeMs,
+      steppedAt: this.#steppedAt,
     });
     return this.#snapshot;
   }

@@ -20,6 +20,7 @@ function snapshot(workerId: string, change: Partial<WorkerSnapshot> = {}): Worke
   assert.ok(model);
   return {
     workerId,
+    incarnation: workerId,
     address: 'h:1',
     metricsAddress: '',
     model,
@@ -33,6 +34,7 @@ function snapshot(workerId: string, change: Partial<WorkerSnapshot> = {}): Worke
     device: 'cpu',
     deviceName: 'Some CPU',
     lastStepAgeMs: 0,
+    steppedAt: 0,
     ...change,
   };
 }

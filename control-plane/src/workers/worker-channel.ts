@@ -19,8 +19,8 @@ import type { CallListener, WorkerCall } from './api.js';
 import { fromGrpc } from './from-grpc.js';
 
 export interface ChannelEvents {
-  /** With every step's message. */
-  onLoad?(load: Load): void;
+  /** With every message. `stepped`: a step has ended; else it is news outside a step, such as a refusal. */
+  onLoad?(load: Load, stepped: boolean): void;
   /** The stream opened (true), or broke or could not be opened (false, with the reason). */
   onConnected?(connected: boolean, reason: string): void;
   /** A listener threw; its request has been cancelled, the others run on. */
@@ -177,7 +177,7 @@ export class WorkerChannel {
     stream.on('data', (message: ServeResponse) => {
       if (this.#stream !== stream) return;
       this.#backoffMs = FIRST_BACKOFF_MS;
-      if (message.load) this.events.onLoad?.(message.load);
+      if (message.load) this.events.onLoad?.(message.load, message.step > 0n);
       // Youngest first, and workers name the oldest first: somebody waits for a first token, a later one is read behind others.
       for (const update of message.updates.reverse()) this.#relay(update);
     });

@@ -8,6 +8,16 @@ import type {
   SamplingParams,
 } from '@spotlight/proto';
 
+/** What a choice had come to on a lost worker. */
+export interface Resumed {
+  /** Generated ones: run again as first run, not sent again. */
+  readonly tokenIds: readonly number[];
+  /** UTF-16 code units of text the client already has, the echoed prompt included. */
+  readonly emittedChars: number;
+  /** The client has its finish reason: counted in the usage, neither run nor told again. */
+  readonly finished?: boolean;
+}
+
 /** A request as the engine takes it: its prompt encoded, all else as it came; submit() checks it and fills every default. */
 export interface EngineRequest {
   readonly requestId: string;
@@ -15,11 +25,8 @@ export interface EngineRequest {
   readonly promptTokens: readonly number[];
   readonly sampling: SamplingParams;
   readonly attention: AttentionSettings | undefined;
-  /** Tokens choices have already produced on a lost worker: run again, not sent again. By choice. */
-  readonly resume: ReadonlyMap<
-    number,
-    { readonly tokenIds: readonly number[]; readonly emittedChars: number }
-  >;
+  /** By choice; one that had not begun has no entry. */
+  readonly resume: ReadonlyMap<number, Resumed>;
   /** Steps with deltas that may be sent before more credit comes; undefined is unlimited. */
   readonly credits: number | undefined;
   /** Milliseconds on performance.now()'s clock after which the request ends with DEADLINE_EXCEEDED. */

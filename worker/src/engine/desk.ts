@@ -45,7 +45,7 @@ export class Desk {
     client.requests.set(request.id, request);
     this.queue.wait(request);
     this.#nextDeadline = Math.min(this.#nextDeadline, request.deadline ?? Number.POSITIVE_INFINITY);
-    this.lifecycle.resume(request, (choice) => source.resume.get(choice)?.tokenIds ?? [], now);
+    this.lifecycle.resume(request, source.resume, now);
     this.rouse();
     return undefined;
   }

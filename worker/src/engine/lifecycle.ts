@@ -4,6 +4,7 @@ import type { RowResult, StepResult } from '@spotlight/cuda';
 import { ErrorCode, FinishReason } from '@spotlight/proto';
 import type { Error as WireError } from '@spotlight/proto';
 import { BLOCK_SIZE } from '@spotlight/cuda';
+import type { EngineRequest } from './api.js';
 import type { Plan } from './batch.js';
 import type { DecodeSet } from './decode-set.js';
 import type { EngineObserver } from './observer.js';
@@ -44,15 +45,26 @@ export class Lifecycle {
   }
 
   /** Tokens a lost worker had drawn: run again and never sent again, though text held back there may go out now. */
-  resume(request: Request, tokens: (choice: number) => readonly number[], now: number): void {
+  resume(request: Request, resume: EngineRequest['resume'], now: number): void {
+    // Those that have ended first: the end of the last other one is then the request's.
     for (const choice of request.choices) {
-      for (const token of tokens(choice.index)) {
+      const part = resume.get(choice.index);
+      if (part?.finished !== true) continue;
+      for (const token of part.tokenIds) choice.generated.push(token);
+      choice.stops.end(FinishReason.STOP);
+    }
+    for (const choice of request.unfinished()) {
+      const part = resume.get(choice.index);
+      if (part === undefined) continue;
+      if (request.sampling.echo && choice.echoed) this.output.text(choice, this.output.promptText(request));
+      for (const token of part.tokenIds) {
         if (choice.finished) break;
         choice.generated.push(token);
         this.output.text(choice, choice.stops.accept(token));
       }
       if (choice.finished) this.#finishChoice(choice, now);
     }
+    if (request.state !== 'done' && request.unfinished().length === 0) this.#end(request, now);
   }
 
   /** Ends the request with CANCELLED. */

@@ -29,6 +29,14 @@ export class Output {
     if (rest !== '') this.#delta(choice).text += rest;
   }
 
+  /** The prompt as echo shows it. */
+  promptText(request: Request): string {
+    const stream = this.texts.openStream({ skipSpecial: true });
+    let text = '';
+    for (const token of request.prompt) text += stream.push(token);
+    return text + stream.flush();
+  }
+
   /** The choice has ended. */
   finish(choice: Choice): void {
     const delta = this.#delta(choice);
@@ -111,13 +119,8 @@ export class Output {
   #echo(choice: Choice, delta: Delta): void {
     choice.echoed = true;
     const { request } = choice;
-    const stream = this.texts.openStream({ skipSpecial: true });
-    let text = '';
-    for (const token of request.prompt) {
-      delta.tokenIds.push(token);
-      text += stream.push(token);
-    }
-    this.text(choice, text + stream.flush());
+    for (const token of request.prompt) delta.tokenIds.push(token);
+    this.text(choice, this.promptText(request));
     const [first] = request.prompt;
     if (!request.wantsPromptLogprobs || first === undefined) return;
     delta.logprobs.push({ tokenId: first, token: this.#bytes(first), top: [] });

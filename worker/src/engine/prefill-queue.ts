@@ -34,10 +34,17 @@ export class PrefillQueue {
   /** Tokens not computed yet of all requests here. */
   get tokens(): number {
     let sum = 0;
-    for (const request of this.waiting) sum += request.prompt.length;
-    for (const request of this.filling) sum += request.prompt.length - (request.filler?.computed ?? 0);
+    for (const request of this.waiting) sum += tokensToRun(request);
+    for (const request of this.filling) sum += tokensToRun(request) - (request.filler?.computed ?? 0);
     return sum;
   }
+}
+
+/** The prompt, and drawn tokens that run again: after a preemption, or on the worker that replaces a lost one. */
+function tokensToRun(request: Request): number {
+  let sum = request.prompt.length;
+  for (const choice of request.choices) if (!choice.finished) sum += choice.generated.length;
+  return sum;
 }
 
 function isReady(request: Request): boolean {

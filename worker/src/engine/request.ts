@@ -6,7 +6,7 @@ import { FinishReason } from '@spotlight/proto';
 import type { Delta, Error as WireError, TokenLogprob } from '@spotlight/proto';
 import { BlockTable } from '../kv/block-table.js';
 import { KeyChain } from '../kv/key-chain.js';
-import type { EngineRequest, TokenTexts } from './api.js';
+import type { EngineRequest, Resumed, TokenTexts } from './api.js';
 import type { Client } from './clients.js';
 import { StopRules } from './stop-rules.js';
 import type { ResolvedAttention, ResolvedRequest, ResolvedSampling } from './validate.js';
@@ -57,7 +57,7 @@ export class Choice {
   constructor(
     readonly request: Request,
     readonly index: number,
-    resume: { readonly tokenIds: readonly number[]; readonly emittedChars: number } | undefined,
+    resume: Resumed | undefined,
     texts: TokenTexts,
   ) {
     const { sampling } = request;
@@ -72,7 +72,9 @@ export class Choice {
       texts.openStream({ skipSpecial: true }),
     );
     this.skip = resume?.emittedChars ?? 0;
-    this.echoed = !sampling.echo || (resume !== undefined && resume.tokenIds.length > 0);
+    // The echo goes out with a choice's first news, so a choice that has news has its echo.
+    this.echoed =
+      !sampling.echo || (resume !== undefined && (resume.tokenIds.length > 0 || resume.finished === true));
     this.chain = request.openChain(this);
   }
 
@@ -185,7 +187,11 @@ export class Request {
 
   /** Prompt log-probabilities are still to be computed: cached blocks would swallow them. */
   get lacksPromptLogprobs(): boolean {
-    return this.wantsPromptLogprobs && this.promptLogprobs.length < this.prompt.length - 1;
+    return (
+      this.wantsPromptLogprobs &&
+      this.promptLogprobs.length < this.prompt.length - 1 &&
+      this.choices.some((choice) => !choice.echoed)
+    );
   }
 
   get hasPenalty(): boolean {

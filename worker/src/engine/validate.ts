@@ -247,11 +247,11 @@ function tailOf(mode: TailMode): Tail | undefined {
 
 function checkResume(request: EngineRequest, sampling: ResolvedSampling, limits: RequestLimits): void {
   const room = tokensLeft(request.promptTokens.length, sampling.n, limits);
-  for (const [choice, { tokenIds, emittedChars }] of request.resume) {
+  for (const [choice, { tokenIds, emittedChars, finished }] of request.resume) {
     if (!Number.isInteger(choice) || choice < 0 || choice >= sampling.n) {
       refuse('resume.choice', `is ${choice}; this request has choices 0 to ${sampling.n - 1}`);
     }
-    if (tokenIds.length > room)
+    if (finished !== true && tokenIds.length > room)
       refuse('resume.token_ids', `has ${tokenIds.length} tokens, the context leaves ${room}`);
     checkTokens('resume.token_ids', tokenIds, limits);
     integer('resume.emitted_chars', emittedChars, 0, 0, 2 ** 32 - 1);

@@ -30,7 +30,7 @@ describe('outbox', () => {
       ],
       undefined,
     );
-    const message = outbox.take();
+    const { message, spared } = outbox.take();
     assert.equal(message.step, 5n);
     assert.equal(message.load?.running, 2);
     assert.deepEqual(
@@ -48,7 +48,9 @@ describe('outbox', () => {
     });
     assert.deepEqual(a.deltas[1]?.tokenIds, [9]);
     assert.ok(a.done && a.artifactDigest === 'd' && a.usage?.completionTokens === 4);
+    assert.deepEqual([...spared], [['a', 2]], 'a gave the news of three steps in one update');
     assert.ok(outbox.empty);
-    assert.equal(outbox.take().updates.length, 0);
+    const again = outbox.take();
+    assert.deepEqual([again.message.updates.length, again.spared.size], [0, 0]);
   });
 });

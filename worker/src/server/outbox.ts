@@ -3,8 +3,15 @@
 import type { Delta, Load, RequestUpdate, ServeResponse } from '@spotlight/proto';
 import { FinishReason } from '@spotlight/proto';
 
+export interface Released {
+  readonly message: ServeResponse;
+  /** Steps with deltas that went out inside another step's update, by request: each had cost a credit. */
+  readonly spared: ReadonlyMap<string, number>;
+}
+
 export class Outbox {
   private readonly held = new Map<string, RequestUpdate>();
+  private spared = new Map<string, number>();
   private step = 0;
   private load: Load | undefined;
 
@@ -18,17 +25,25 @@ export class Outbox {
     this.load = load ?? this.load;
     for (const update of updates) {
       const held = this.held.get(update.requestId);
-      if (held === undefined) this.held.set(update.requestId, update);
-      else mergeUpdate(held, update);
+      if (held === undefined) {
+        this.held.set(update.requestId, update);
+        continue;
+      }
+      if (held.deltas.length > 0 && update.deltas.length > 0) {
+        this.spared.set(update.requestId, (this.spared.get(update.requestId) ?? 0) + 1);
+      }
+      mergeUpdate(held, update);
     }
   }
 
   /** Everything held as one message, and the outbox is empty. */
-  take(): ServeResponse {
+  take(): Released {
+    const { spared } = this;
     const message = { step: BigInt(this.step), updates: [...this.held.values()], load: this.load };
     this.held.clear();
+    this.spared = new Map();
     this.step = 0;
-    return message;
+    return { message, spared };
   }
 }
 

@@ -48,7 +48,7 @@ export class ServeStream implements UpdateSink {
     });
     call.on('drain', () => {
       this.blocked = false;
-      if (!this.outbox.empty) this.write(this.outbox.take());
+      this.release();
       this.endWhenDone();
     });
     // The client sends no more, but still reads: what runs is finished, then the stream ends.
@@ -76,7 +76,7 @@ export class ServeStream implements UpdateSink {
   /** Ends the stream: what is held goes out, what is still running is cancelled. */
   end(): void {
     if (this.closed) return;
-    if (!this.outbox.empty) this.call.write(this.outbox.take());
+    if (!this.outbox.empty) this.call.write(this.outbox.take().message);
     this.close();
     this.call.end();
   }
@@ -152,9 +152,7 @@ export class ServeStream implements UpdateSink {
           promptTokens,
           sampling: submit.sampling ?? SamplingParams.fromPartial({}),
           attention: submit.attention,
-          resume: new Map(
-            submit.resume.map(({ choice, tokenIds, emittedChars }) => [choice, { tokenIds, emittedChars }]),
-          ),
+          resume: new Map(submit.resume.map(({ choice, ...part }) => [choice, part])),
           credits: submit.credits === 0 ? undefined : arriving.credits,
           deadline: timeoutMs === undefined ? undefined : arrived + timeoutMs,
           artifactDigest: submit.artifactDigest,
@@ -184,6 +182,15 @@ export class ServeStream implements UpdateSink {
     const load = this.engine.load();
     if (this.blocked) this.outbox.add(0, [update], load);
     else this.write({ step: 0n, updates: [update], load });
+  }
+
+  /** HTTP/2 takes more: what was held back goes out. */
+  private release(): void {
+    if (this.outbox.empty) return;
+    const { message, spared } = this.outbox.take();
+    this.write(message);
+    // The client counts messages and will give back one credit for several steps; without the rest the request would starve.
+    for (const [requestId, steps] of spared) this.engine.credit(requestId, this, steps);
   }
 
   private write(message: ServeResponse): void {

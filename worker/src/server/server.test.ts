@@ -110,14 +110,14 @@ describe('worker server', () => {
       credits: 3,
       timeoutMs: 60_000,
       artifactDigest: 'abc',
-      resume: [{ choice: 1, tokenIds: [5], emittedChars: 2 }],
+      resume: [{ choice: 1, tokenIds: [5], emittedChars: 2, finished: false }],
     });
     await engine.until(() => engine.submitted.length === 1);
     const [request] = engine.submitted;
     assert.deepEqual(request?.promptTokens, [97, 258]);
     assert.equal(request.credits, 3);
     assert.equal(request.artifactDigest, 'abc');
-    assert.deepEqual(request.resume.get(1), { tokenIds: [5], emittedChars: 2 });
+    assert.deepEqual(request.resume.get(1), { tokenIds: [5], emittedChars: 2, finished: false });
     assert.ok(request.deadline! > performance.now() + 30_000);
     engine.token('a', 'x');
     engine.token('a', 'y', true);

@@ -1,7 +1,8 @@
 import assert from 'node:assert/strict';
-import { ModelDescription } from '@spotlight/proto';
+import { ArtifactSlot, ModelDescription } from '@spotlight/proto';
+import type { ReplayNeeds, WorkerSnapshot } from '../../workers/api.js';
 import { request, worker } from '../snapshot.fixture.js';
-import { hasRoom, isReady, notExcluded, servesModel } from './filters.js';
+import { continues, hasRoom, holdsArtifact, isReady, notExcluded, servesModel } from './filters.js';
 
 describe('filters', () => {
   it('model: keeps the model asked for', () => {
@@ -21,6 +22,24 @@ describe('filters', () => {
     const exclude = new Set(['w']);
     assert.ok(!notExcluded.keeps(worker('w'), request({ exclude })));
     assert.ok(notExcluded.keeps(worker('v'), request({ exclude })));
+  });
+
+  it('artifact: leaves workers that hold the one a request is pinned to', () => {
+    const slot = ArtifactSlot.fromPartial({ slot: 1, artifactDigest: 'd', active: false });
+    const holder = worker('w', {}, { slots: [slot] });
+    assert.ok(holdsArtifact.keeps(holder, request({ artifactDigest: 'd' })), 'standby will do');
+    assert.ok(!holdsArtifact.keeps(worker('v'), request({ artifactDigest: 'd' })));
+    assert.ok(holdsArtifact.keeps(worker('v'), request()));
+  });
+
+  it('continues: asks for the same model, the same settings and a recent step, where each is asked for', () => {
+    const keeps = (replay: ReplayNeeds | undefined, change: Partial<WorkerSnapshot> = {}): boolean =>
+      continues.keeps(worker('w', {}, { steppedAt: 50, ...change }), request({ replay }));
+    assert.ok(keeps(undefined) && keeps({}));
+    assert.ok(keeps({ fingerprint: 'f', settingsDigest: '', steppedSince: 50 }));
+    assert.ok(!keeps({ fingerprint: 'g' }));
+    assert.ok(!keeps({ settingsDigest: 's' }));
+    assert.ok(!keeps({ steppedSince: 51 }));
   });
 
   it('has-room: counts what runs, what waits and what is on its way', () => {

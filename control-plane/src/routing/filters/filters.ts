@@ -10,10 +10,27 @@ export const servesModel: Filter = {
 /** A degraded worker has stopped stepping while work waits; one more request there would only hang. */
 export const isReady: Filter = { name: 'ready', keeps: (worker) => worker.state === 'ready' };
 
-/** Workers that have already failed this request. */
+/** Not those that have already failed this request; a new process under an old name has not. */
 export const notExcluded: Filter = {
   name: 'not-excluded',
-  keeps: (worker, request) => !request.exclude.has(worker.workerId),
+  keeps: (worker, request) => !request.exclude.has(worker.incarnation),
+};
+
+/** The artifact a request is pinned to: its codes of the context are that artifact's. */
+export const holdsArtifact: Filter = {
+  name: 'artifact',
+  keeps: ({ slots }, { artifactDigest }) =>
+    artifactDigest === '' || slots.some((slot) => slot.artifactDigest === artifactDigest),
+};
+
+/** Can go on with what another worker began: the same model under the same settings, and it does step. */
+export const continues: Filter = {
+  name: 'continues',
+  keeps: ({ model, steppedAt }, { replay }) =>
+    replay === undefined ||
+    ((replay.fingerprint ?? model.fingerprint) === model.fingerprint &&
+      (replay.settingsDigest ?? model.settingsDigest) === model.settingsDigest &&
+      (replay.steppedSince ?? steppedAt) <= steppedAt),
 };
 
 /** Room to run or to wait. A worker that takes no waiting requests at all is full when every running place is taken. */
