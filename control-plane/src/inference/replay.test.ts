@@ -1,6 +1,7 @@
 // A request that loses its worker midway, over a fake fleet: what the next worker is asked, and that the client sees one stream.
 import type { RequestUpdate } from '@spotlight/proto';
 import {
+  ArtifactSlot,
   AttentionSettings,
   ErrorCode,
   FinishReason,
