@@ -43,6 +43,7 @@ class CpuTrainer final : public Trainer {
     auto start = std::chrono::steady_clock::now();
     if (!capture_.run(tokens, positions, cancelled())) return std::nullopt;
     report.capture_seconds = seconds_since(start);
+    if (cancelled().load()) return std::nullopt;
     start = std::chrono::steady_clock::now();
     for (size_t i = 0; i < layout().layers.size(); i++) {
       layer_.take(capture_.input(i));

@@ -43,7 +43,7 @@ class TopFinder {
 struct PairDraw {
   std::vector<int32_t> top, other;  // [recipe.top], [recipe.other] positions; others to be found
                                     // are dropped
-  std::vector<float> weight;  // [recipe.top]
+  std::vector<float> weight;        // [recipe.top]
 };
 
 // Draws pairs for the query at `position` from its attention. Empty when it sees fewer tokens than

@@ -24,10 +24,8 @@ import { EngineMetrics } from './telemetry/engine-metrics.js';
 import { WorkerStatus } from './telemetry/health.js';
 import { WatchServer } from './telemetry/http-server.js';
 import { registerSpotlightMetrics } from './telemetry/spotlight-metrics.js';
-import { dummyDefinition } from './tokenizer/dummy.js';
-import { definitionFromFolder } from './tokenizer/from-folder.js';
-import { definitionFromGguf } from './tokenizer/from-gguf.js';
-import { Tokenizer } from './tokenizer/tokenizer.js';
+import { openTokenizer } from './tokenizer/open.js';
+import type { Tokenizer } from './tokenizer/tokenizer.js';
 import { warmStep } from './warm-step.js';
 import { Worker } from './worker.js';
 
@@ -67,7 +65,7 @@ async function start(
   undo.push(() => engine.dispose());
   logEngine(engine, model, log);
   // The tokenizer after the weights: a GGUF file carries it.
-  const tokenizer = await openTokenizer(model, engine);
+  const tokenizer = await openTokenizer(model, engine, engine.info.model.maxModelLen);
   // The artifact before any block is filled: codes are made as keys are stored.
   const slots = new SlotTable(engine);
   const came = await loadArtifact(config, native, engine, slots, log);
@@ -158,18 +156,6 @@ function logEngine({ info }: Engine, model: ResolvedModel, log: Logger): void {
     { tokens: info.blocks * BLOCK_SIZE, maxModelLen: shape.maxModelLen },
     'the cache holds less than one context of full length: give more by --kv-memory',
   );
-}
-
-async function openTokenizer(model: ResolvedModel, engine: Engine): Promise<Tokenizer> {
-  const { vocabSize, eosTokenIds, maxModelLen } = engine.info.model;
-  const metadata = engine.tokenizerMetadata();
-  const definition =
-    model.tokenizerFolder !== undefined
-      ? await definitionFromFolder(model.tokenizerFolder)
-      : metadata !== undefined
-        ? definitionFromGguf(metadata, model.origin)
-        : dummyDefinition(vocabSize, model.origin);
-  return Tokenizer.create(definition, eosTokenIds, maxModelLen);
 }
 
 async function loadArtifact(

@@ -18,7 +18,7 @@ describe('spotlight', () => {
   it('lists its commands, and the flags of each with their variables', () => {
     const help = spotlight('--help');
     assert.equal(help.status, 0);
-    for (const command of ['serve', 'worker', 'generate', 'artifact', 'bench']) {
+    for (const command of ['serve', 'worker', 'generate', 'train', 'artifact', 'bench']) {
       assert.match(help.stdout, new RegExp(`^  ${command}\\b`, 'm'));
     }
     const serve = spotlight('serve', '--help').stdout;
@@ -43,6 +43,8 @@ describe('spotlight', () => {
       [['serve', 'mymodel'], 'mymodel'],
       [['generate', 'x', '--top-p', '7'], '--top-p'],
       [['generate', 'x', '--url', 'nowhere'], '--url'],
+      [['train', '--steps', 'many'], '--steps'],
+      [['train', '--nonsense'], '--nonsense'],
       [['fly'], 'fly'],
     ] as const) {
       const { status, stderr } = spotlight(...args);

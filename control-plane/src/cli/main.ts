@@ -1,5 +1,5 @@
 #!/usr/bin/env node
-// `spotlight`: one command for serving, generating and benchmarking. Heavy modules (Nest, the native module) are loaded by the
+// `spotlight`: one command for serving, generating, training and benchmarking. Heavy modules (Nest, the native module) are loaded by the
 // command that needs them, so that --help answers at once. What fails ends as one line on stderr: 1 failed, 2 wrong usage.
 import { Command, CommanderError } from 'commander';
 import { addArtifactCommand } from './artifact.js';
@@ -7,6 +7,7 @@ import { addBenchCommand } from './bench.js';
 import { describeFailure, CliError, EXIT } from './cli-error.js';
 import { addGenerateCommand } from './generate.js';
 import { addServeCommand } from './serve.js';
+import { addTrainCommand } from './train.js';
 import { addWorkerCommand } from './worker.js';
 import { VERSION } from './version.js';
 
@@ -26,11 +27,12 @@ export function buildProgram(): Command {
       'after',
       `
 Every flag of "serve" can be given as a variable too: --http-port is SPOTLIGHT_HTTP_PORT.
-Not in this version: train, eval and rollout commands; see README.md.`,
+Not in this version: eval and rollout commands; see README.md.`,
     );
   addServeCommand(program);
   addWorkerCommand(program);
   addGenerateCommand(program);
+  addTrainCommand(program);
   addArtifactCommand(program);
   addBenchCommand(program);
   return program;
