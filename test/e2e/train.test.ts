@@ -32,7 +32,7 @@ describe('spotlight train', function () {
     const run = (...args: string[]): Promise<{ stdout: string }> =>
       promisify(execFile)(process.execPath, [MAIN, ...args]);
     const size = ['--seq', '512', '--steps', '3', '--updates', '8', '--rows', '32', '--lr', '0.004'];
-    const layers = ['--dense-layers', '0-14', '--validation-texts', '2'];
+    const layers = ['--dense-layers', '0-19', '--validation-texts', '2'];
     const { stdout } = await run('train', '--corpus', TEXTS, '--out', out, ...size, ...layers, '--json');
     const events = stdout
       .trim()
@@ -56,7 +56,7 @@ describe('spotlight train', function () {
     const { layers: coded, bits } = JSON.parse(verified.stdout) as { layers: number[]; bits: number };
     assert.deepEqual(
       coded,
-      Array.from({ length: 15 }, (_, i) => 15 + i),
+      Array.from({ length: 10 }, (_, i) => 20 + i),
     );
     assert.equal(bits, 128);
     assert.equal(
