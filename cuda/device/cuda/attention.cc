@@ -79,6 +79,8 @@ gpu::DensePlan& CudaAttention<T>::dense_plan(size_t index) {
     shape.max_tokens = limits_.tokens;
     shape.table_stride = limits_.table_stride;
     shape.seats = limits_.seats;
+    // The GPU's kernels are not in every build for it.
+    shape.hopper_prefill = limits_.capability >= 90;
     dense_plans_.push_back(std::make_unique<gpu::DensePlan>(shape));
   }
   return *dense_plans_[index];
