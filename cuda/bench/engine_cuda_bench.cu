@@ -3,10 +3,11 @@
 // fill, since a prefill of a million tokens takes minutes; the context grows by the steps measured,
 // which is below 1%. With --prefill, whole prompts in chunks, too: the time to the first token,
 // with and without an artifact whose codes are written on the way. Prints one JSON object a line,
-// dense the baseline of each case. usage: engine_cuda_bench [--model SHAPE] [--layers N] [--cases
-// 1x8192,16x122880,... | none]
+// dense the baseline of each case.
+//
+// engine_cuda_bench [--model SHAPE] [--layers N] [--cases 1x8192,16x122880,...|none]
 //        [--ways dense,spotlight] [--steps N] [--fraction F] [--no-tail]
-//        [--prefill 32768,131072 | none] [--chunk 8192] [--rounds 2]
+//        [--prefill 32768,131072|none] [--chunk 8192] [--rounds 2]
 #include <condition_variable>
 #include <deque>
 #include <future>
