@@ -76,7 +76,8 @@ export class DesiredState {
     for (const row of rows) {
       const told = this.#told.get(row.id);
       const inForce = (this.fleet.detail(row.id)?.generation ?? 0n) >= row.generation;
-      const again = !inForce && told !== undefined && now - told.at >= TELL_AGAIN_INTERVALS * this.config.reportInterval;
+      const again =
+        !inForce && told !== undefined && now - told.at >= TELL_AGAIN_INTERVALS * this.config.reportInterval;
       if (row.generation > (told?.generation ?? 0n) || again) this.#tell(row.id, row);
     }
   }
