@@ -25,7 +25,10 @@ export function variant(shipped: Buffer, name: string, flipped: number, seed: nu
   const random = generator(seed);
   for (const [tensor, value] of Object.entries(header)) {
     if (tensor === '__metadata__') continue;
-    const { dtype, data_offsets: [start, end] } = value as { dtype: string; data_offsets: [number, number] };
+    const {
+      dtype,
+      data_offsets: [start, end],
+    } = value as { dtype: string; data_offsets: [number, number] };
     const size = BYTES[dtype];
     if (size === undefined) throw new Error(`${tensor} holds ${dtype}, which is no kind of float`);
     for (let at = start + size - 1; at < end; at += size) {

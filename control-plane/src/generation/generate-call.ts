@@ -96,6 +96,12 @@ export class GenerateCall {
     else if (deltas.length > 0) this.#window.consumed(open);
   }
 
+  /** Of the call's metadata. */
+  #header(name: string): string | undefined {
+    const [value] = this.stream.metadata.get(name);
+    return typeof value === 'string' ? value : undefined;
+  }
+
   #request(): GenerationRequest {
     const { request } = this.stream;
     validatePrompt(request.prompt);
@@ -109,6 +115,10 @@ export class GenerateCall {
       sampling: request.sampling ?? SamplingParams.fromPartial({}),
       attention: request.attention,
       sessionId: request.sessionId === '' ? undefined : request.sessionId,
+      wish: {
+        artifact: this.#header('x-spotlight-artifact'),
+        canaryKey: this.#header('x-spotlight-canary-key'),
+      },
       caller: this.record.caller,
       timeoutMs: Number.isFinite(timeoutMs) ? Math.max(1, timeoutMs) : undefined,
       receivedAt: this.record.receivedAt,

@@ -3,6 +3,7 @@ import type { RequestUpdate, Submit } from '@spotlight/proto';
 import { ErrorCode, RequestUpdate as Update, SamplingParams } from '@spotlight/proto';
 import assert from 'node:assert/strict';
 import { ServiceError } from '../errors/service-error.js';
+import type { LiveRollouts } from '../rollouts/live-rollouts.js';
 import { continues, holdsArtifact, notExcluded } from '../routing/filters/filters.js';
 import { worker } from '../routing/snapshot.fixture.js';
 import type { CallListener, RouteRequest, WorkerFleet, WorkerSnapshot } from '../workers/api.js';
@@ -10,6 +11,9 @@ import type { FailoverLimits } from './failover.js';
 import type { GenerationRequest, GenerationSink } from './generation-request.js';
 
 export const LIMITS: FailoverLimits = { replayLimit: 2, replayMaxTokens: 1000, hedgeAfter: 0 };
+
+/** No rollout is under way. */
+export const noRollouts: Pick<LiveRollouts, 'pin'> = { pin: () => ({ digest: '', required: false }) };
 
 export interface Called {
   readonly workerId: string;

@@ -8,6 +8,7 @@ import type {
   Submit,
 } from '@spotlight/proto';
 import type { ServiceError } from '../errors/service-error.js';
+import type { ArtifactWish } from '../rollouts/canary.js';
 
 export type Prompt = NonNullable<Submit['prompt']>;
 
@@ -20,6 +21,8 @@ export interface GenerationRequest {
   readonly sampling: SamplingParams;
   readonly attention: AttentionSettings | undefined;
   readonly sessionId: string | undefined;
+  /** Which artifact it would rather run under. */
+  readonly wish?: ArtifactWish;
   /** Id of the API key; undefined where none is needed. */
   readonly caller: string | undefined;
   /** Milliseconds the caller will wait; the configured limit holds besides. */

@@ -6,7 +6,16 @@ import { ServiceError } from '../errors/service-error.js';
 import { worker } from '../routing/snapshot.fixture.js';
 import { Metrics } from '../telemetry/metrics.js';
 import type { GenerationSink } from './generation-request.js';
-import { asked, Ears, failed, FakeFleet, FakeRouter, LIMITS, token } from './fake-fleet.fixture.js';
+import {
+  asked,
+  Ears,
+  failed,
+  FakeFleet,
+  FakeRouter,
+  LIMITS,
+  noRollouts,
+  token,
+} from './fake-fleet.fixture.js';
 import { InferenceService } from './inference.service.js';
 
 describe('InferenceService', () => {
@@ -25,6 +34,7 @@ describe('InferenceService', () => {
       fleet,
       router,
       metrics,
+      noRollouts,
     );
     ears = new Ears();
   });

@@ -5,6 +5,7 @@ import { Inject, Injectable } from '@nestjs/common';
 import type { Config } from '../config/config.js';
 import { CONFIG } from '../config/config.js';
 import { prefixHashes } from '../routing/hash.js';
+import { LiveRollouts } from '../rollouts/live-rollouts.js';
 import { RoutingService } from '../routing/routing.service.js';
 import { Metrics } from '../telemetry/metrics.js';
 import { WORKER_FLEET } from '../workers/api.js';
@@ -41,6 +42,7 @@ export class InferenceService implements OnModuleDestroy {
     @Inject(WORKER_FLEET) private readonly fleet: Pick<WorkerFleet, 'call' | 'snapshots'>,
     @Inject(RoutingService) private readonly router: Pick<RoutingService, 'route' | 'resolveModel'>,
     @Inject(Metrics) private readonly metrics: Metrics,
+    @Inject(LiveRollouts) private readonly rollouts: Pick<LiveRollouts, 'pin'>,
   ) {
     this.#parts = { fleet, router, metrics, limits: config };
     this.#admission = new Admission(config);
@@ -68,6 +70,7 @@ export class InferenceService implements OnModuleDestroy {
     validateSampling(request.sampling);
     validateAttention(request.attention);
     const model = this.router.resolveModel(request.model);
+    const artifact = this.rollouts.pin(model, request.requestId, request.wish ?? {});
     this.#admission.enter(request.caller);
     const bytes = canonicalBytes(request.prompt);
     this.#sequence += 1;
@@ -81,8 +84,8 @@ export class InferenceService implements OnModuleDestroy {
           sessionId: request.sessionId,
           prefixHashes: prefixHashes(bytes),
           promptBytes: bytes.length,
-          artifactDigest: '',
         },
+        artifact,
         wireId: `${request.requestId}~${this.#sequence.toString(36)}`,
         timeoutMs: Math.min(request.timeoutMs ?? Number.POSITIVE_INFINITY, this.config.requestTimeout),
         onEnd: (ended) => {

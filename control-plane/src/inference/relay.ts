@@ -3,7 +3,9 @@
 // Whatever happens (last update, error, lost worker, deadline, cancel, shutdown) goes through #end, exactly once.
 import type { ModelDescription, RequestUpdate, Submit, Usage } from '@spotlight/proto';
 import { ErrorCode, FinishReason } from '@spotlight/proto';
+import { shortDigest } from '../artifacts/states.js';
 import { ServiceError, toServiceError } from '../errors/service-error.js';
+import type { ArtifactPin } from '../rollouts/canary.js';
 import type { Metrics } from '../telemetry/metrics.js';
 import type {
   CallListener,
@@ -34,7 +36,8 @@ export interface RelayParts {
 export interface RelayStart {
   readonly request: GenerationRequest;
   readonly sampling: SeededSampling;
-  readonly route: Omit<RouteRequest, 'exclude' | 'replay'>;
+  readonly route: Omit<RouteRequest, 'exclude' | 'replay' | 'artifactDigest'>;
+  readonly artifact: ArtifactPin;
   /** Unique in this process; the client's id need not be. */
   readonly wireId: string;
   readonly timeoutMs: number;
@@ -62,6 +65,8 @@ export class Relay implements Generation {
   #retries = 0;
   #replays = 0;
   #pinned: Pinned | undefined;
+  /** The artifact to begin under; '' is any. */
+  #wanted: string;
   /** Steps with deltas the client will take; undefined is unlimited. */
   #credits: number | undefined;
   /** Since when the worker owes news. */
@@ -69,6 +74,8 @@ export class Relay implements Generation {
   /** The first worker lost after the client had news of it. */
   #loss: ServiceError | undefined;
   #ended = false;
+  /** Digest of the artifact that its first token came under. */
+  #answeredBy = '';
   #usage: Usage | undefined;
 
   constructor(
@@ -78,6 +85,7 @@ export class Relay implements Generation {
   ) {
     const { receivedAt, credits } = start.request;
     this.#expiresAt = receivedAt + start.timeoutMs;
+    this.#wanted = start.artifact.digest;
     this.#credits = credits === 0 ? undefined : credits;
     this.#transcript = new Transcript(start.sampling.echo ?? false, parts.limits.replayMaxTokens);
   }
@@ -205,7 +213,23 @@ export class Relay implements Generation {
     }
   }
 
+  /** Nobody waits for an experiment: a canary that no worker can take now is answered under what is active. */
   #route(needs: ReplayNeeds): WorkerSnapshot {
+    try {
+      return this.#choose(needs);
+    } catch (error) {
+      if (!this.#isCanary) throw error;
+      this.#wanted = '';
+      return this.#choose(needs);
+    }
+  }
+
+  /** Meant for an artifact that it can do without, and not begun. */
+  get #isCanary(): boolean {
+    return this.#pinned === undefined && this.#wanted !== '' && !this.start.artifact.required;
+  }
+
+  #choose(needs: ReplayNeeds): WorkerSnapshot {
     const all = { ...this.#pinned?.needs, ...needs };
     return this.parts.router.route({
       ...this.start.route,
@@ -216,7 +240,7 @@ export class Relay implements Generation {
   }
 
   get #artifactDigest(): string {
-    return this.#pinned?.artifactDigest ?? this.start.route.artifactDigest;
+    return this.#pinned?.artifactDigest ?? this.#wanted;
   }
 
   #submit(attempt: number): Submit {
@@ -256,8 +280,9 @@ export class Relay implements Generation {
     const transcript = this.#transcript;
     if (update.deltas.length > 0) {
       if (!transcript.begun) {
+        this.#answeredBy = update.artifactDigest;
         this.#pin(update.artifactDigest);
-        metrics.firstTokenSeconds.observe({ model: this.model.id }, this.#secondsSinceReceived());
+        metrics.firstTokenSeconds.observe(this.#labels, this.#secondsSinceReceived());
       }
       if (this.#credits !== undefined) this.#credits -= 1;
     }
@@ -289,7 +314,10 @@ export class Relay implements Generation {
   #failed(error: ServiceError): void {
     const standing = this.#standing;
     this.#call = undefined;
-    this.#excluded.add(this.#assigned.incarnation);
+    // A worker that has just let the canary go may take the request without it.
+    const letGo = this.#isCanary && error.code === ErrorCode.FAILED_PRECONDITION;
+    if (this.#isCanary) this.#wanted = '';
+    if (!letGo) this.#excluded.add(this.#assigned.incarnation);
     const told = refusedReplay(standing, error) && !error.retryable ? (this.#loss ?? error) : error;
     const next = decide(standing, error, this.parts.limits);
     if (next === 'retry' || next === 'replay') {
@@ -331,13 +359,16 @@ export class Relay implements Generation {
     this.#ended = true;
     clearTimeout(this.#deadline);
     if (this.#worker !== undefined && this.#usage !== undefined) {
-      const labels = { model: this.#worker.model.id };
-      this.parts.metrics.promptTokens.inc(labels, this.#usage.promptTokens);
+      this.parts.metrics.promptTokens.inc(this.#labels, this.#usage.promptTokens);
       // Workers tell the usage first and last: of a request that ends between, the transcript knows more.
       const completed = Math.max(this.#usage.completionTokens, this.#transcript.tokens);
-      this.parts.metrics.completionTokens.inc(labels, completed);
+      this.parts.metrics.completionTokens.inc(this.#labels, completed);
     }
     this.start.onEnd(this);
+  }
+
+  get #labels(): { model: string; artifact: string } {
+    return { model: this.model.id, artifact: shortDigest(this.#answeredBy) };
   }
 
   #remainingMs(): number {

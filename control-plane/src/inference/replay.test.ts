@@ -14,7 +14,16 @@ import { ServiceError } from '../errors/service-error.js';
 import { worker } from '../routing/snapshot.fixture.js';
 import { Metrics } from '../telemetry/metrics.js';
 import type { WorkerSnapshot } from '../workers/api.js';
-import { asked, Ears, failed, FakeFleet, FakeRouter, LIMITS, token } from './fake-fleet.fixture.js';
+import {
+  asked,
+  Ears,
+  failed,
+  FakeFleet,
+  FakeRouter,
+  LIMITS,
+  noRollouts,
+  token,
+} from './fake-fleet.fixture.js';
 import type { FailoverLimits } from './failover.js';
 import { InferenceService } from './inference.service.js';
 
@@ -74,7 +83,13 @@ describe('a request that loses its worker midway', () => {
 
   function serve(limits: Partial<FailoverLimits> = {}): InferenceService {
     const admission = { maxRequests: 64, maxRequestsPerKey: 64, requestTimeout: 60_000 };
-    service = new InferenceService({ ...admission, ...LIMITS, ...limits }, fleet, router, metrics);
+    service = new InferenceService(
+      { ...admission, ...LIMITS, ...limits },
+      fleet,
+      router,
+      metrics,
+      noRollouts,
+    );
     return service;
   }
 

@@ -6,6 +6,7 @@ import type { ServiceError } from '../errors/service-error.js';
 import { toServiceError } from '../errors/service-error.js';
 import type { Generation, GenerationSink } from '../inference/generation-request.js';
 import type { InferenceService } from '../inference/inference.service.js';
+import type { ArtifactWish } from '../rollouts/canary.js';
 import type { RequestRecord } from '../telemetry/request-log.js';
 import type { AnswerHead, AnswerShape } from './answer-shape.js';
 import type { OpenAiRequest } from './openai-request.js';
@@ -14,6 +15,7 @@ export interface Asked {
   readonly request: OpenAiRequest;
   readonly shape: AnswerShape;
   readonly sessionId: string | undefined;
+  readonly wish?: ArtifactWish;
   readonly response: ServerResponse;
 }
 
@@ -63,7 +65,7 @@ export class AnswerRun {
   }
 
   start(credits: number, events: RunEvents): void {
-    const { request, record, sessionId } = this.asked;
+    const { request, record, sessionId, wish = {} } = this.asked;
     const fail = (error: ServiceError): void => {
       if (this.#ended) return;
       this.#noteWorker();
@@ -80,6 +82,7 @@ export class AnswerRun {
             sampling: request.sampling,
             attention: request.attention,
             sessionId,
+            wish,
             caller: record.caller,
             timeoutMs: request.timeoutMs,
             receivedAt: record.receivedAt,

@@ -15,9 +15,12 @@ export class ChatController {
   create(
     @Body() body: unknown,
     @Headers('x-session-id') sessionId: string | undefined,
+    @Headers('x-spotlight-artifact') artifact: string | undefined,
+    @Headers('x-spotlight-canary-key') canaryKey: string | undefined,
     @Res() response: ServerResponse,
   ): Promise<void> {
     const request = readChatRequest(body);
-    return this.responder.answer({ request, shape: new ChatShape(request), sessionId, response });
+    const wish = { artifact, canaryKey };
+    return this.responder.answer({ request, shape: new ChatShape(request), sessionId, wish, response });
   }
 }

@@ -15,9 +15,12 @@ export class CompletionsController {
   create(
     @Body() body: unknown,
     @Headers('x-session-id') sessionId: string | undefined,
+    @Headers('x-spotlight-artifact') artifact: string | undefined,
+    @Headers('x-spotlight-canary-key') canaryKey: string | undefined,
     @Res() response: ServerResponse,
   ): Promise<void> {
     const request = readCompletionRequest(body);
-    return this.responder.answer({ request, shape: new CompletionShape(request), sessionId, response });
+    const wish = { artifact, canaryKey };
+    return this.responder.answer({ request, shape: new CompletionShape(request), sessionId, wish, response });
   }
 }

@@ -37,9 +37,9 @@ const DIGEST = /^[0-9a-f]{64}$/;
 export function pinOf(rollouts: readonly LiveRollout[], requestId: string, wish: ArtifactWish): ArtifactPin {
   const { artifact, canaryKey } = wish;
   if (artifact !== undefined) return wished(rollouts, artifact);
+  const key = canaryKey === undefined || canaryKey === '' ? requestId : canaryKey;
   const chosen = rollouts.find(
-    ({ id, phase, share }) =>
-      (phase === 'canary' || phase === 'waves') && bucketOf(id, canaryKey ?? requestId) < share,
+    ({ id, phase, share }) => (phase === 'canary' || phase === 'waves') && bucketOf(id, key) < share,
   );
   return chosen === undefined ? NO_PIN : { digest: chosen.candidate, required: false };
 }
