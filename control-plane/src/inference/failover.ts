@@ -1,8 +1,9 @@
 // When a request goes to another worker: pure rules over what has happened to it so far. Before the first token that is a retry, which
 // costs little; after it a replay, in which the new worker runs the prompt and all tokens so far again.
-import { ErrorCode } from '@spotlight/proto';
+import type { RequestUpdate } from '@spotlight/proto';
+import { ErrorCode, FinishReason } from '@spotlight/proto';
 import type { Config } from '../config/config.js';
-import type { ServiceError } from '../errors/service-error.js';
+import { ServiceError } from '../errors/service-error.js';
 
 export type FailoverLimits = Pick<Config, 'replayLimit' | 'replayMaxTokens' | 'hedgeAfter'>;
 
@@ -56,4 +57,19 @@ export interface Wait {
  */
 export function isHung({ now, since, steppedAt }: Wait, hedgeAfter: number): boolean {
   return now - since > hedgeAfter && now - (steppedAt ?? Number.NEGATIVE_INFINITY) > hedgeAfter;
+}
+
+/** A worker that ends a choice by itself and gives no error has still not answered the request. */
+export function failureIn(update: RequestUpdate): ServiceError | undefined {
+  if (update.error !== undefined) return ServiceError.fromWire(update.error);
+  if (!update.done) return undefined;
+  for (const { finishReason } of update.deltas) {
+    if (finishReason === FinishReason.ERROR) {
+      return new ServiceError(ErrorCode.INTERNAL, 'The worker failed on this request and gave no reason.');
+    }
+    if (finishReason === FinishReason.CANCELLED) {
+      return new ServiceError(ErrorCode.WORKER_LOST, 'The worker gave the request up; send it again.');
+    }
+  }
+  return undefined;
 }

@@ -2,7 +2,7 @@
 // what a lost worker had told is in the transcript, and the next one goes on from there.
 // Whatever happens (last update, error, lost worker, deadline, cancel, shutdown) goes through #end, exactly once.
 import type { ModelDescription, RequestUpdate, Submit, Usage } from '@spotlight/proto';
-import { ErrorCode, FinishReason } from '@spotlight/proto';
+import { ErrorCode } from '@spotlight/proto';
 import { shortDigest } from '../artifacts/states.js';
 import { ServiceError, toServiceError } from '../errors/service-error.js';
 import type { ArtifactPin } from '../rollouts/canary.js';
@@ -16,7 +16,7 @@ import type {
   WorkerSnapshot,
 } from '../workers/api.js';
 import type { FailoverLimits, Standing } from './failover.js';
-import { decide, isHung, refusedReplay } from './failover.js';
+import { decide, failureIn, isHung, refusedReplay } from './failover.js';
 import type { Generation, GenerationRequest, GenerationSink } from './generation-request.js';
 import type { SeededSampling } from './seed.js';
 import { Transcript } from './transcript.js';
@@ -386,19 +386,4 @@ export class Relay implements Generation {
       { field: 'timeout_ms' },
     );
   }
-}
-
-/** A worker that ends a choice by itself and gives no error has still not answered the request. */
-function failureIn(update: RequestUpdate): ServiceError | undefined {
-  if (update.error !== undefined) return ServiceError.fromWire(update.error);
-  if (!update.done) return undefined;
-  for (const { finishReason } of update.deltas) {
-    if (finishReason === FinishReason.ERROR) {
-      return new ServiceError(ErrorCode.INTERNAL, 'The worker failed on this request and gave no reason.');
-    }
-    if (finishReason === FinishReason.CANCELLED) {
-      return new ServiceError(ErrorCode.WORKER_LOST, 'The worker gave the request up; send it again.');
-    }
-  }
-  return undefined;
 }

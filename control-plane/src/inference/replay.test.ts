@@ -82,14 +82,8 @@ describe('a request that loses its worker midway', () => {
   let service: InferenceService;
 
   function serve(limits: Partial<FailoverLimits> = {}): InferenceService {
-    const admission = { maxRequests: 64, maxRequestsPerKey: 64, requestTimeout: 60_000 };
-    service = new InferenceService(
-      { ...admission, ...LIMITS, ...limits },
-      fleet,
-      router,
-      metrics,
-      noRollouts,
-    );
+    const config = { maxRequests: 64, maxRequestsPerKey: 64, requestTimeout: 60_000, ...LIMITS, ...limits };
+    service = new InferenceService(config, fleet, router, metrics, noRollouts);
     return service;
   }
 
