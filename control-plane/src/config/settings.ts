@@ -6,6 +6,7 @@ import type { Parser } from './values.js';
 import {
   duration,
   host,
+  httpUrl,
   integer,
   list,
   number,
@@ -14,6 +15,7 @@ import {
   postgresUrl,
   secret,
   size,
+  storePlace,
   text,
 } from './values.js';
 
@@ -40,12 +42,18 @@ export const SETTINGS = {
   host: setting(host, '127.0.0.1', 'address both doors bind; any but loopback demands API keys'),
   httpPort: setting(port, '8080', 'port of the OpenAI and admin HTTP API; 0 picks a free one'),
   grpcPort: setting(port, '50051', 'port of the gRPC API, where workers join as well; 0 picks a free one'),
-  data: setting(text, join(dataHome, 'spotlight'), 'folder of the embedded database'),
+  data: setting(text, join(dataHome, 'spotlight'), 'folder of the embedded database and of artifacts'),
   databaseUrl: {
     ...optional(postgresUrl, 'Postgres 15 or newer instead of the embedded database'),
     secret: 'flag',
   },
   databasePool: setting(integer(1, 100), '8', 'connections to Postgres; the embedded database has one'),
+  artifactStore: optional(
+    storePlace,
+    'folder or s3://BUCKET/PREFIX of hash artifacts, shared by all replicas; without it "artifacts" in --data',
+  ),
+  s3Endpoint: optional(httpUrl, "an S3 server other than AWS's; region and credentials are AWS_* variables"),
+  maxArtifact: setting(size(1024, 2 ** 40), '4GiB', 'largest hash artifact taken'),
   auth: setting(
     oneOf('auto', 'required'),
     'auto',

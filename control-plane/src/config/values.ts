@@ -107,3 +107,25 @@ export const postgresUrl: Parser<string> = (raw) => {
   }
   return raw;
 };
+
+/** A folder, or a bucket with a prefix of keys (no slash at either end). */
+export type StorePlace =
+  { readonly bucket: undefined; readonly path: string } | { readonly bucket: string; readonly path: string };
+
+/** `s3://BUCKET`, `s3://BUCKET/PREFIX`, or the path of a folder. */
+export const storePlace: Parser<StorePlace> = (raw) => {
+  if (!/^[a-z0-9]+:\/\//i.test(raw)) {
+    if (raw === '') throw new BadValue('must be a folder or s3://BUCKET/PREFIX');
+    return { bucket: undefined, path: raw };
+  }
+  const match = /^s3:\/\/([a-z0-9][a-z0-9.-]{1,61}[a-z0-9])(?:\/+(.*?))?\/*$/.exec(raw);
+  if (match?.[1] === undefined) throw new BadValue('must be a folder or s3://BUCKET/PREFIX');
+  return { bucket: match[1], path: match[2] ?? '' };
+};
+
+export const httpUrl: Parser<string> = (raw) => {
+  if (!/^https?:\/\/./.test(raw) || !URL.canParse(raw)) {
+    throw new BadValue('must be a URL such as http://127.0.0.1:9000');
+  }
+  return raw;
+};
