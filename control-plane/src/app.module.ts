@@ -3,6 +3,7 @@ import type { DynamicModule } from '@nestjs/common';
 import { Module } from '@nestjs/common';
 import { APP_FILTER, APP_GUARD } from '@nestjs/core';
 import { AdminModule } from './admin/admin.module.js';
+import { ArtifactsModule } from './artifacts/artifacts.module.js';
 import { AuthGuard } from './auth/auth.guard.js';
 import { AuthModule } from './auth/auth.module.js';
 import type { Config } from './config/config.js';
@@ -40,6 +41,7 @@ export class AppModule {
         WorkersModule,
         ModelsModule,
         DeploymentsModule,
+        ArtifactsModule,
         RolloutsModule,
         AdminModule,
         ProbesModule,

@@ -6,6 +6,7 @@ import { NestFactory } from '@nestjs/core';
 import { FleetService, GenerationService } from '@spotlight/proto';
 import 'reflect-metadata';
 import { AppModule } from './app.module.js';
+import { ArtifactDoor } from './artifacts/fetch.js';
 import { FirstAdminKey } from './auth/first-admin-key.js';
 import type { Config } from './config/config.js';
 import { bindError } from './errors/bind-error.js';
@@ -85,7 +86,10 @@ async function listen(
   const grpc = app.get(GrpcHost);
   const fleet = app.get<WorkerFleet>(WORKER_FLEET);
   grpc.add('spotlight.v1.Generation', GenerationService, app.get(GenerationHandlers).handlers);
-  grpc.add('spotlight.v1.Fleet', FleetService, app.get(FleetDoor).handlers());
+  grpc.add('spotlight.v1.Fleet', FleetService, {
+    ...app.get(FleetDoor).handlers(),
+    ...app.get(ArtifactDoor).handlers(),
+  });
 
   const grpcPort = await grpc.listen().catch((error: unknown) => {
     throw bindError('gRPC', config.host, config.grpcPort, error);

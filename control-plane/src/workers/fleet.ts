@@ -10,6 +10,7 @@ import type {
   EncodeResponse,
   Report,
   Submit,
+  ValidateResponse,
 } from '@spotlight/proto';
 import { ErrorCode } from '@spotlight/proto';
 import type { Config } from '../config/config.js';
@@ -29,6 +30,9 @@ const SILENT_INTERVALS = 3;
 /** A worker in its place is written down again this often, for "last seen". */
 const SEEN_AGAIN_MS = 60_000;
 const ENCODE_MS = 30_000;
+/** Fetching the artifact over a slow line, and a prefill of the built-in text on a busy CPU. */
+const VALIDATE_MS = 10 * 60_000;
+const READ_ARTIFACT_MS = 10 * 60_000;
 
 /** What the Join stream holds of the fleet. */
 export interface Membership {
@@ -122,6 +126,16 @@ export class Fleet implements WorkerFleet, OnModuleDestroy {
 
   async encode(workerId: string, request: EncodeRequest): Promise<EncodeResponse> {
     return this.#member(workerId).channel.encode(request, ENCODE_MS);
+  }
+
+  /** What a worker measures of an artifact, which it fetches first where it has to. Rejects with a ServiceError. */
+  async validate(workerId: string, digest: string): Promise<ValidateResponse> {
+    return this.#member(workerId).channel.validate(digest, VALIDATE_MS);
+  }
+
+  /** The bytes of the artifact a worker came with. Iterating rejects with a ServiceError. */
+  readArtifact(workerId: string, digest: string): AsyncIterable<Buffer> {
+    return this.#member(workerId).channel.readArtifact(digest, READ_ARTIFACT_MS);
   }
 
   onChange(listener: () => void): () => void {

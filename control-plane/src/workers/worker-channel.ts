@@ -8,10 +8,12 @@ import type {
   EncodeRequest,
   EncodeResponse,
   Load,
+  ReadArtifactResponse,
   RequestUpdate,
   ServeRequest,
   ServeResponse,
   Submit,
+  ValidateResponse,
 } from '@spotlight/proto';
 import { ErrorCode, WorkerClient } from '@spotlight/proto';
 import { ServiceError } from '../errors/service-error.js';
@@ -143,6 +145,35 @@ export class WorkerChannel {
     });
   }
 
+  /** Measures an artifact on the worker's own text; the worker fetches it first where it has to. */
+  validate(artifactDigest: string, timeoutMs: number): Promise<ValidateResponse> {
+    return new Promise((resolve, reject) => {
+      this.#client.validate(
+        { artifactDigest },
+        new Metadata(),
+        { deadline: Date.now() + timeoutMs },
+        (error, response) => {
+          if (error) reject(fromGrpc(error));
+          else resolve(response);
+        },
+      );
+    });
+  }
+
+  /** The bytes of an artifact the worker came with, as they arrive. Iterating rejects with a ServiceError. */
+  async *readArtifact(artifactDigest: string, timeoutMs: number): AsyncGenerator<Buffer> {
+    const call = this.#client.readArtifact({ artifactDigest }, new Metadata(), {
+      deadline: Date.now() + timeoutMs,
+    });
+    try {
+      for await (const { chunk } of call as AsyncIterable<ReadArtifactResponse>) yield chunk;
+    } catch (error) {
+      throw isGrpcError(error) ? fromGrpc(error) : error;
+    } finally {
+      call.cancel();
+    }
+  }
+
   /** Takes nothing new; what runs may end, then the connection closes. */
   retire(): void {
     if (this.#state !== 'open') return;
@@ -269,4 +300,8 @@ export class WorkerChannel {
       `The worker at ${this.address} cannot take requests (${this.#reason}); try again.`,
     );
   }
+}
+
+function isGrpcError(error: unknown): error is GrpcError {
+  return error instanceof Error && 'code' in error && 'details' in error;
 }

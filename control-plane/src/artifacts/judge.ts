@@ -1,0 +1,47 @@
+// A validation's verdict: a pure function of what a worker measured and of what it is held against, the active artifact on the same
+// text, or fixed floors where there is none. The floors stand well above what random projections reach and well below any training.
+import type { ArtifactQuality } from '../storage/schema.js';
+
+export type Measurement = Pick<ArtifactQuality, 'iou' | 'keptMass' | 'layers'>;
+
+export interface Bar {
+  /** Of the active artifact; undefined when the deployment has none. */
+  readonly baseline: Pick<Measurement, 'iou' | 'keptMass'> | undefined;
+  /** Least share of the baseline, in (0, 1]. */
+  readonly leastQuality: number;
+}
+
+export const FLOOR = { iou: 0.2, keptMass: 0.6 } as const;
+
+const NAMES = { iou: 'IoU', keptMass: 'kept mass' } as const;
+
+/** One sentence for what falls short; undefined when the artifact passes. */
+export function whyRejected(measured: Measurement, { baseline, leastQuality }: Bar): string | undefined {
+  for (const { iou, keptMass } of [measured, ...measured.layers]) {
+    if (!isShare(iou) || !isShare(keptMass))
+      return `the worker measured IoU ${iou} and kept mass ${keptMass}`;
+  }
+  if (measured.layers.length === 0) return 'the worker measured no layer';
+  const short = (['iou', 'keptMass'] as const).flatMap((name) => {
+    const least = baseline === undefined ? FLOOR[name] : leastQuality * baseline[name];
+    if (measured[name] >= least) return [];
+    const of =
+      baseline === undefined
+        ? 'the floor without an active artifact'
+        : `${percent(leastQuality)} of the active artifact's ${shown(baseline[name])}`;
+    return [`${NAMES[name]} ${shown(measured[name])} is below ${shown(least)}, ${of}`];
+  });
+  return short.length === 0 ? undefined : short.join('; ');
+}
+
+function isShare(value: number): boolean {
+  return value >= 0 && value <= 1;
+}
+
+function shown(value: number): string {
+  return value.toFixed(3);
+}
+
+function percent(share: number): string {
+  return `${Number((100 * share).toFixed(1))}%`;
+}
