@@ -14,6 +14,7 @@ export interface Gateway {
   readonly controlPlane: ControlPlane;
   readonly http: string;
   readonly grpc: string;
+  readonly dataDir: string;
   /** Starts a fake worker and waits until the fleet counts it as ready. */
   worker(options: Omit<FakeWorkerOptions, 'join'>): Promise<FakeWorker>;
   /** Closes the workers, so that a test starts with none. */
@@ -44,6 +45,7 @@ export async function startGateway(
     controlPlane,
     http: controlPlane.httpUrl,
     grpc: controlPlane.grpcAddress,
+    dataDir,
     async worker(options) {
       const worker = await FakeWorker.start({ ...options, join: [controlPlane.grpcAddress] });
       workers.push(worker);

@@ -1,7 +1,7 @@
 // A worker without an engine: it joins control planes and serves as a real one does (one message a step with the deltas of
 // all requests, credits, cancels, loads), but its tokens are scripted. Faults are methods; `kill` looks to others like kill -9.
 import type { ClientDuplexStream, ServerDuplexStream } from '@grpc/grpc-js';
-import { credentials, Server, ServerCredentials } from '@grpc/grpc-js';
+import { credentials, Server, ServerCredentials, status } from '@grpc/grpc-js';
 import type {
   DescribeResponse,
   Error as WireError,
@@ -40,12 +40,18 @@ export interface FakeWorkerOptions {
   readonly maxRequests?: number;
   readonly maxWaiting?: number;
   readonly script?: Scripted;
+  /** What ReadArtifact hands out; without it the worker says that it has none. */
+  readonly artifactBytes?: Buffer;
+  /** What Validate measures of an artifact: its IoU and kept mass. */
+  readonly quality?: (digest: string) => number;
 }
 
 type ServeCall = ServerDuplexStream<ServeRequest, ServeResponse>;
 
 export const FAKE_MODEL = 'fake-135m';
 export const FAKE_ARTIFACT = '5eed'.repeat(16);
+/** Of every fake worker's model; its dims are in the description below. */
+export const FAKE_FINGERPRINT = 'f1'.repeat(32);
 const TOTAL_BLOCKS = 1024;
 const BLOCK = 64;
 
@@ -54,6 +60,8 @@ export class FakeWorker {
   readonly submits: Submit[] = [];
   /** Ids of requests cancelled by the control plane. */
   readonly cancelled: string[] = [];
+  /** Digests of artifacts it was asked to measure. */
+  readonly validated: string[] = [];
   readonly #server = new Server({ 'grpc.max_receive_message_length': -1 });
   readonly #streams = new Map<ServeCall, Map<string, RunningRequest>>();
   readonly #joins: { client: FleetClient; call: ClientDuplexStream<JoinRequest, JoinResponse> }[] = [];
@@ -77,6 +85,8 @@ export class FakeWorker {
       maxRequests: 256,
       maxWaiting: 256,
       script: words,
+      artifactBytes: Buffer.alloc(0),
+      quality: () => 0.5,
       ...options,
     };
   }
@@ -140,7 +150,7 @@ export class FakeWorker {
   }
 
   async #listen(): Promise<void> {
-    const handlers: Pick<WorkerServer, 'serve' | 'describe' | 'encode'> = {
+    const handlers: Pick<WorkerServer, 'serve' | 'describe' | 'encode' | 'validate' | 'readArtifact'> = {
       serve: (call) => {
         this.#serve(call);
       },
@@ -150,6 +160,22 @@ export class FakeWorker {
       encode: (call, callback) => {
         const tokens = fakeTokens(promptText(call.request.prompt));
         callback(null, { tokenIds: tokens.map(({ id }) => id), tokens: tokens.map(({ bytes }) => bytes) });
+      },
+      validate: ({ request }, callback) => {
+        this.validated.push(request.artifactDigest);
+        const quality = this.#options.quality(request.artifactDigest);
+        const layers = [{ layer: 0, iou: quality, keptMass: quality }];
+        callback(null, { layers, iou: quality, keptMass: quality, tokens: 100, samples: 3 });
+      },
+      readArtifact: (call) => {
+        const { artifactBytes, artifactDigest } = this.#options;
+        if (artifactBytes.length === 0 || call.request.artifactDigest !== artifactDigest) {
+          call.emit('error', { code: status.NOT_FOUND, details: 'this worker did not come with it' });
+          return;
+        }
+        for (let at = 0; at < artifactBytes.length; at += 1000)
+          call.write({ chunk: artifactBytes.subarray(at, at + 1000) });
+        call.end();
       },
     };
     this.#server.addService(WorkerService, handlers);
@@ -297,7 +323,7 @@ export class FakeWorker {
       version: '0.1.0',
       model: {
         id: model,
-        fingerprint: 'f1'.repeat(32),
+        fingerprint: FAKE_FINGERPRINT,
         architecture: 'llama',
         layers: 30,
         queryHeads: 9,
@@ -308,6 +334,7 @@ export class FakeWorker {
         source: 'scripted',
         backend: dense ? 'dense' : 'spotlight',
         settingsDigest: 'd1'.repeat(32),
+        settings: JSON.stringify({ backend: dense ? 'dense' : 'spotlight' }),
       },
       device: 'cpu',
       deviceName: 'fake',

@@ -5,7 +5,7 @@ import { DiscoveryService } from '@nestjs/core';
 import { z } from 'zod';
 import { Requires } from '../auth/auth.guard.js';
 import { VERSION } from '../cli/version.js';
-import type { ControllerClass, Route } from '../openapi/document.js';
+import type { ControllerClass } from '../openapi/document.js';
 import { openApiDocument, routesOf } from '../openapi/document.js';
 import { Describe } from '../openapi/operation.js';
 
@@ -14,7 +14,6 @@ const PREFIX = '/api/v1/';
 @Controller('api/v1')
 @Requires('admin')
 export class OpenApiController implements OnModuleInit {
-  #routes: readonly Route[] = [];
   #document: Record<string, unknown> = {};
 
   constructor(@Inject(DiscoveryService) private readonly discovery: DiscoveryService) {}
@@ -23,13 +22,8 @@ export class OpenApiController implements OnModuleInit {
     const classes = this.discovery
       .getControllers()
       .flatMap(({ metatype }) => (typeof metatype === 'function' ? [metatype as ControllerClass] : []));
-    this.#routes = routesOf(classes).filter(({ path }) => path.startsWith(PREFIX));
-    this.#document = openApiDocument(this.#routes, VERSION);
-  }
-
-  /** Every route under /api/v1, those without a description included. */
-  get routes(): readonly Route[] {
-    return this.#routes;
+    const routes = routesOf(classes).filter(({ path }) => path.startsWith(PREFIX));
+    this.#document = openApiDocument(routes, VERSION);
   }
 
   @Get('openapi.json')

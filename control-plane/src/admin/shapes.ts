@@ -98,3 +98,31 @@ export const KEY = z.strictObject({
   created: moment,
   lastUsed: moment.nullable(),
 });
+
+export const MODEL = z.strictObject({
+  id: z.string(),
+  fingerprint: z.string(),
+  dims: record,
+  source: z.string(),
+  firstSeen: moment,
+  lastSeen: moment,
+  workers: z.number(),
+  backend: z.string().nullable(),
+  artifactDigest: z.string().nullable(),
+});
+
+export const WORKER = z.object({
+  id: z.string(),
+  state: z.string(),
+  message: z.string(),
+  address: z.string(),
+  model: z.string(),
+  fingerprint: z.string(),
+  device: z.string(),
+  version: z.string(),
+  firstSeen: moment,
+  lastSeen: moment,
+  drain: z.boolean(),
+  generation: z.object({ inForce: z.number().nullable(), desired: z.number() }),
+  live: record.nullable(),
+});

@@ -2,10 +2,12 @@
 import { Body, Controller, Get, HttpCode, Inject, Param, Put } from '@nestjs/common';
 import { z } from 'zod';
 import { Requires } from '../auth/auth.guard.js';
+import { Describe } from '../openapi/operation.js';
 import { parseBody } from '../openai/parse-body.js';
 import { DesiredState } from '../workers/desired-state.js';
 import { Fleet } from '../workers/fleet.js';
 import { Registry } from '../workers/registry.js';
+import { WORKER } from './shapes.js';
 import type { WorkerView } from './worker-view.js';
 import { workerView } from './worker-view.js';
 
@@ -21,6 +23,10 @@ export class WorkersController {
   ) {}
 
   @Get()
+  @Describe({
+    summary: 'Lists every worker ever seen, with what is live of it',
+    answer: z.object({ workers: z.array(WORKER) }),
+  })
   async list(): Promise<{ workers: WorkerView[] }> {
     const rows = await this.registry.workers();
     const live = new Map(this.fleet.snapshots().map((snapshot) => [snapshot.workerId, snapshot]));
@@ -29,6 +35,12 @@ export class WorkersController {
 
   @Put(':id/drain')
   @HttpCode(204)
+  @Describe({
+    summary: 'Lets a worker finish what it has and take nothing new, or takes that back',
+    body: DRAIN,
+    status: 204,
+    errors: ['not_found'],
+  })
   async drain(@Param('id') id: string, @Body() body: unknown): Promise<void> {
     await this.desired.setDrain(id, parseBody(DRAIN, body).drain);
   }

@@ -3,7 +3,7 @@
 // the older is most often a dead client's.
 import { Inject, Injectable } from '@nestjs/common';
 import { ErrorCode } from '@spotlight/proto';
-import { eq, sql } from 'drizzle-orm';
+import { and, asc, eq, sql } from 'drizzle-orm';
 import { randomUUID } from 'node:crypto';
 import type { Readable } from 'node:stream';
 import type { Config } from '../config/config.js';
@@ -49,7 +49,10 @@ export class Uploads {
     @Inject(CONFIG) private readonly config: Pick<Config, 'maxArtifact'>,
   ) {}
 
-  /** @throws ServiceError INVALID_ARGUMENT `artifact_too_large`, CONFLICT `artifact_exists` */
+  /**
+   * An upload of the same bytes that is open already goes on where it stands: a client that was restarted needs no memory of it.
+   * @throws ServiceError INVALID_ARGUMENT `artifact_too_large`, CONFLICT `artifact_exists`
+   */
   async begin(announcement: Announcement): Promise<UploadView> {
     const { size, digest, parent, source } = announcement;
     const { maxArtifact } = this.config;
@@ -60,7 +63,11 @@ export class Uploads {
         'artifact_too_large',
       );
     }
-    if (digest !== undefined) await this.#refuseKnown(digest);
+    if (digest !== undefined) {
+      await this.#refuseKnown(digest);
+      const open = await this.#open(digest, size);
+      if (open !== undefined) return view(open, await this.blobs.staged(open.id));
+    }
     const rows = await this.storage.query((db) =>
       db.insert(artifactUploads).values({ id: randomUUID(), size, digest, parent, source }).returning(),
     );
@@ -179,6 +186,18 @@ export class Uploads {
       `Artifact ${shortDigest(digest)} is here already, as ${known.state}.`,
       { field: 'digest', openaiCode: 'artifact_exists' },
     );
+  }
+
+  async #open(digest: string, size: number): Promise<UploadRow | undefined> {
+    const rows = await this.storage.query((db) =>
+      db
+        .select()
+        .from(artifactUploads)
+        .where(and(eq(artifactUploads.digest, digest), eq(artifactUploads.size, size)))
+        .orderBy(asc(artifactUploads.created))
+        .limit(1),
+    );
+    return rows[0];
   }
 
   async #row(id: string): Promise<UploadRow> {

@@ -1,8 +1,10 @@
-// `spotlight artifact inspect|verify`: what a hash artifact says of itself, read by the same native reader that serves it,
-// so that a file that verifies here is one a worker will load.
+// `spotlight artifact`: inspect and verify look into a file by the same native reader that serves it, so that a file that verifies here
+// is one a worker will load; the others (artifact-registry.ts) are for the registry of a running server.
 import type { ArtifactInfo } from '@spotlight/cuda';
 import type { Command } from 'commander';
+import { addRegistryCommands } from './artifact-registry.js';
 import { CliError } from './cli-error.js';
+import { printRows } from './table.js';
 
 interface InspectFlags {
   readonly json?: true;
@@ -34,8 +36,7 @@ function print(info: ArtifactInfo, json: true | undefined): void {
     ['fingerprint', info.fingerprint],
     ...Object.entries(info.metadata).filter(([name]) => !SHOWN.has(name)),
   ];
-  const width = Math.max(...rows.map(([name]) => name.length));
-  for (const [name, value] of rows) process.stdout.write(`${name.padEnd(width)}  ${value}\n`);
+  printRows(rows);
 }
 
 /** Throws CliError for the first thing wanted that the artifact is not. */
@@ -51,7 +52,9 @@ export function checkArtifact(info: ArtifactInfo, wanted: Omit<VerifyFlags, 'jso
 }
 
 export function addArtifactCommand(program: Command): void {
-  const artifact = program.command('artifact').description('look into a hash artifact (safetensors file)');
+  const artifact = program
+    .command('artifact')
+    .description('hash artifacts: a file looked into, a registry worked with');
   artifact
     .command('inspect')
     .description('print what the file says of itself')
@@ -72,4 +75,5 @@ export function addArtifactCommand(program: Command): void {
       checkArtifact(info, flags);
       print(info, flags.json);
     });
+  addRegistryCommands(artifact);
 }

@@ -6,7 +6,7 @@ import { Inject, Injectable } from '@nestjs/common';
 import type { ArtifactSlot } from '@spotlight/proto';
 import { and, eq, sql } from 'drizzle-orm';
 import { audit } from '../audit/audit-log.js';
-import { ServiceError } from '../errors/service-error.js';
+import { invalidArgument, ServiceError } from '../errors/service-error.js';
 import { artifacts, deployments } from '../storage/schema.js';
 import type { Transaction } from '../storage/storage.js';
 import { Storage } from '../storage/storage.js';
@@ -104,8 +104,8 @@ export class DeploymentJoin implements OnModuleInit, OnModuleDestroy {
     worker: WorkerSnapshot,
   ): Promise<DeploymentRow> {
     const actor = `worker:${worker.workerId}`;
-    await registerUnread(db, slot, worker, actor);
     try {
+      await registerUnread(db, slot, worker, actor);
       return await activate(db, {
         deployment: row.id,
         digest: slot.artifactDigest,
@@ -173,7 +173,9 @@ async function registerUnread(
   actor: string,
 ): Promise<void> {
   const { artifactDigest: digest, encoder, bits } = slot;
-  if (encoder !== 'linear-asym' && encoder !== 'mlp') throw new Error(`encoder "${encoder}" is not known`);
+  if (encoder !== 'linear-asym' && encoder !== 'mlp') {
+    throw invalidArgument('encoder', `Its encoder "${encoder}" is not one that this server knows.`);
+  }
   const [made] = await db
     .insert(artifacts)
     .values({

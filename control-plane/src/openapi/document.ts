@@ -22,9 +22,10 @@ export function routesOf(controllers: readonly ControllerClass[]): Route[] {
   return controllers
     .flatMap((controller) => {
       const base = String(Reflect.getMetadata(PATH_METADATA, controller) ?? '');
-      return Object.getOwnPropertyNames(controller.prototype).flatMap((name): Route[] => {
-        const handler: unknown = (controller.prototype as Record<string, unknown>)[name];
-        if (typeof handler !== 'function') return [];
+      // By descriptor: reading a getter would run it, on no instance.
+      const members = Object.entries(Object.getOwnPropertyDescriptors(controller.prototype as object));
+      return members.flatMap(([name, { value: handler }]: [string, { value?: unknown }]): Route[] => {
+        if (typeof handler !== 'function' || name === 'constructor') return [];
         const path: unknown = Reflect.getMetadata(PATH_METADATA, handler);
         if (typeof path !== 'string') return [];
         const method = Number(Reflect.getMetadata(METHOD_METADATA, handler) ?? RequestMethod.GET);
