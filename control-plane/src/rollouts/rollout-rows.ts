@@ -1,7 +1,7 @@
 // Rows of rollouts: every move is one transaction that changes the row, says so in rollout_events and writes the audit line. Whoever
 // moves one names the version it has read, so that of two movers (an operator and the loop, or two that think they lead) one loses.
 import { ErrorCode } from '@spotlight/proto';
-import { and, desc, eq, inArray, notInArray } from 'drizzle-orm';
+import { and, desc, eq, inArray, notInArray, or } from 'drizzle-orm';
 import { audit } from '../audit/audit-log.js';
 import { ServiceError } from '../errors/service-error.js';
 import { rolloutEvents, rollouts } from '../storage/schema.js';
@@ -96,6 +96,21 @@ export function underWay(db: Database | Transaction): Promise<RolloutRow[]> {
     .from(rollouts)
     .where(notInArray(rollouts.phase, [...ENDED]))
     .orderBy(rollouts.created);
+}
+
+/** [async] What keeps an artifact from being retired or deleted: it is rolled out just now, or is what that would go back to. */
+export async function usedByRollout(db: Transaction, digest: string): Promise<string | undefined> {
+  const [row] = await db
+    .select()
+    .from(rollouts)
+    .where(
+      and(
+        notInArray(rollouts.phase, [...ENDED]),
+        or(eq(rollouts.candidate, digest), eq(rollouts.stable, digest)),
+      ),
+    )
+    .limit(1);
+  return row === undefined ? undefined : `rollout ${row.id} of deployment "${row.deploymentId}"`;
 }
 
 /** [async] @throws ServiceError NOT_FOUND */

@@ -4,6 +4,7 @@ import { z } from 'zod';
 import type { AuthenticatedRequest } from '../auth/auth.guard.js';
 import { Requires } from '../auth/auth.guard.js';
 import { invalidArgument } from '../errors/service-error.js';
+import { Describe } from '../openapi/operation.js';
 import { parseBody } from '../openai/parse-body.js';
 import type { RolloutDetail, RolloutView } from './rollout-view.js';
 import { RolloutViews } from './rollout-view.js';
@@ -20,6 +21,14 @@ const START = z.strictObject({
 });
 const ORDER = z.strictObject({ reason: z.string().max(1000).default('') });
 const MOST_LISTED = 200;
+/** The fields that a program steers by; the views hold more. */
+const ROLLOUT = z.looseObject({
+  id: z.string(),
+  deployment: z.string(),
+  phase: z.string(),
+  reason: z.string(),
+});
+const ORDER_ERRORS = ['rollout_not_found', 'rollout_ended', 'rollout_moved'] as const;
 
 @Controller('api/v1/rollouts')
 @Requires('admin')
@@ -30,12 +39,24 @@ export class RolloutsController {
   ) {}
 
   @Post()
+  @Describe({
+    summary: 'Starts a rollout of an artifact to a deployment',
+    body: START,
+    status: 201,
+    answer: ROLLOUT,
+    errors: ['rollout_under_way', 'artifact_retired', 'artifact_mismatch', 'artifact_needs_workers'],
+  })
   async start(@Body() body: unknown, @Req() request: AuthenticatedRequest): Promise<RolloutDetail> {
     const { deployment, ...order } = parseBody(START, body);
     return this.views.detail(await this.rollouts.start({ ...order, deployment, actor: actorOf(request) }));
   }
 
   @Get()
+  @Describe({
+    summary: 'Lists rollouts, newest first',
+    query: z.object({ deployment: z.string().optional(), limit: z.int().max(MOST_LISTED).optional() }),
+    answer: z.object({ rollouts: z.array(ROLLOUT) }),
+  })
   async list(
     @Query('deployment') deployment: string | undefined,
     @Query('limit') limit: string | undefined,
@@ -48,12 +69,14 @@ export class RolloutsController {
   }
 
   @Get(':id')
+  @Describe({ summary: 'Shows one rollout', answer: ROLLOUT, errors: ['rollout_not_found'] })
   get(@Param('id') id: string): Promise<RolloutDetail> {
     return this.views.detail(id);
   }
 
   @Post(':id/pause')
   @HttpCode(200)
+  @Describe({ summary: 'Holds a rollout where it is', body: ORDER, answer: ROLLOUT, errors: ORDER_ERRORS })
   pause(
     @Param('id') id: string,
     @Body() body: unknown,
@@ -64,6 +87,7 @@ export class RolloutsController {
 
   @Post(':id/resume')
   @HttpCode(200)
+  @Describe({ summary: 'Lets a paused rollout go on', body: ORDER, answer: ROLLOUT, errors: ORDER_ERRORS })
   resume(
     @Param('id') id: string,
     @Body() body: unknown,
@@ -74,6 +98,12 @@ export class RolloutsController {
 
   @Post(':id/promote')
   @HttpCode(200)
+  @Describe({
+    summary: 'Takes a rollout to its last wave, past its gates',
+    body: ORDER,
+    answer: ROLLOUT,
+    errors: [...ORDER_ERRORS, 'artifact_retired'],
+  })
   promote(
     @Param('id') id: string,
     @Body() body: unknown,
@@ -84,6 +114,7 @@ export class RolloutsController {
 
   @Post(':id/abort')
   @HttpCode(200)
+  @Describe({ summary: 'Rolls a rollout back', body: ORDER, answer: ROLLOUT, errors: ORDER_ERRORS })
   abort(
     @Param('id') id: string,
     @Body() body: unknown,
