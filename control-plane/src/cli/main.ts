@@ -6,6 +6,7 @@ import { addArtifactCommand } from './artifact.js';
 import { addBenchCommand } from './bench.js';
 import { describeFailure, CliError, EXIT } from './cli-error.js';
 import { addGenerateCommand } from './generate.js';
+import { addRolloutCommand } from './rollout.js';
 import { addServeCommand } from './serve.js';
 import { addTrainCommand } from './train.js';
 import { addWorkerCommand } from './worker.js';
@@ -27,13 +28,14 @@ export function buildProgram(): Command {
       'after',
       `
 Every flag of "serve" can be given as a variable too: --http-port is SPOTLIGHT_HTTP_PORT.
-Not in this version: eval and rollout commands; see README.md.`,
+Not in this version: the eval command; see README.md.`,
     );
   addServeCommand(program);
   addWorkerCommand(program);
   addGenerateCommand(program);
   addTrainCommand(program);
   addArtifactCommand(program);
+  addRolloutCommand(program);
   addBenchCommand(program);
   return program;
 }
