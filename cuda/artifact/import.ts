@@ -19,7 +19,8 @@ export interface ImportOptions {
   readonly fingerprint: string;
 }
 
-function toFloat32(name: string, { dtype, data }: RawTensor): Float32Array {
+/** Values of an F32 or BF16 tensor. Throws EngineError INVALID_ARGUMENT for another type. */
+export function toFloat32(name: string, { dtype, data }: RawTensor): Float32Array {
   if (dtype === 'F32')
     return Float32Array.from({ length: data.length / 4 }, (_, i) => data.readFloatLE(4 * i));
   if (dtype === 'BF16') {

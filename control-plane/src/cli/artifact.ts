@@ -1,7 +1,9 @@
-// `spotlight artifact`: inspect and verify look into a file by the same native reader that serves it, so that a file that verifies here
-// is one a worker will load; the others (artifact-registry.ts) are for the registry of a running server.
+// `spotlight artifact`: inspect, verify, diff and import work on files by the same native reader that serves them, so that a file that
+// verifies here is one a worker will load; the others (artifact-registry.ts) are for the registry of a running server.
 import type { ArtifactInfo } from '@spotlight/cuda';
 import type { Command } from 'commander';
+import { addDiffCommand } from './artifact-diff.js';
+import { addImportCommand } from './artifact-import.js';
 import { addRegistryCommands } from './artifact-registry.js';
 import { CliError } from './cli-error.js';
 import { printRows } from './table.js';
@@ -76,4 +78,6 @@ export function addArtifactCommand(program: Command): void {
       print(info, flags.json);
     });
   addRegistryCommands(artifact);
+  addDiffCommand(artifact);
+  addImportCommand(artifact);
 }
