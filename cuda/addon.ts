@@ -25,7 +25,7 @@ export interface NativeEngine {
   collect(): Promise<PackedResult>;
   loadArtifact(slot: number, path: string, fingerprint: string): Promise<Omit<ArtifactInfo, 'digest'>>;
   unloadArtifact(slot: number): Promise<void>;
-  rehash(slot: number, blocks: readonly number[], filled: readonly number[]): Promise<void>;
+  rehash(slot: number, blocks: readonly number[], filled: readonly number[]): Promise<number>;
   fill(blocks: readonly number[], seed: number): Promise<void>;
   stats(): EngineStats;
   dispose(): Promise<void>;

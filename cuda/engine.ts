@@ -93,8 +93,8 @@ class NativeBackedEngine implements Engine {
     this.artifacts[slot] = undefined;
   }
 
-  async rehash(slot: SlotId, blocks: readonly BlockId[], filled: readonly number[]): Promise<void> {
-    await wrapAsync(() => this.native.rehash(slot, blocks, filled));
+  async rehash(slot: SlotId, blocks: readonly BlockId[], filled: readonly number[]): Promise<number> {
+    return wrapAsync(() => this.native.rehash(slot, blocks, filled));
   }
 
   async fill(blocks: readonly BlockId[], seed: number): Promise<void> {

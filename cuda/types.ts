@@ -362,8 +362,11 @@ export interface Engine {
   /** [async] Loads an artifact into a slot; refused while sequences are pinned to it. */
   loadArtifact(slot: SlotId, path: string): Promise<ArtifactInfo>;
   unloadArtifact(slot: SlotId): Promise<void>;
-  /** [async] Derives the codes of these blocks anew with the slot's artifact, between steps. `filled[i]` tokens of blocks[i] are valid. */
-  rehash(slot: SlotId, blocks: readonly BlockId[], filled: readonly number[]): Promise<void>;
+  /**
+   * [async] Derives the codes of these blocks anew with the slot's artifact, between steps. `filled[i]` tokens of blocks[i] are valid.
+   * Gives the seconds it took, waiting for steps left out.
+   */
+  rehash(slot: SlotId, blocks: readonly BlockId[], filled: readonly number[]): Promise<number>;
   /**
    * [async] For benchmarks, on a GPU: seeded keys and values into every slot of these blocks, between steps, with the summaries and
    * codes they lead to. A prefill of a million tokens takes minutes. Throws INVALID_ARGUMENT on a CPU.

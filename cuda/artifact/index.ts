@@ -5,4 +5,5 @@ export type { ArtifactLayout } from './layout.js';
 export type { ScannedArtifact } from './scan.js';
 export { ArtifactScan } from './scan.js';
 export type { ArtifactTensor } from './write.js';
+export { readSafetensors } from './safetensors.js';
 export { writeArtifact } from './write.js';

@@ -354,8 +354,12 @@ Napi::Value EngineObject::rehash(const Napi::CallbackInfo& info) {
     std::vector<int32_t> blocks = parse_integers(info[1], "blocks");
     std::vector<int32_t> filled = parse_integers(info[2], "filled");
     target.check_rehash(slot, blocks, filled);
-    target.rehash(slot, std::move(blocks), std::move(filled),
-                  settle_later(deferred, [](Napi::Env env) { return env.Undefined(); }));
+    // Filled in below: the answer comes by the mailbox, so never before this call has returned.
+    const auto seconds = std::make_shared<std::shared_ptr<const double>>();
+    *seconds = target.rehash(slot, std::move(blocks), std::move(filled),
+                             settle_later(deferred, [seconds](Napi::Env env) {
+                               return Napi::Number::New(env, **seconds);
+                             }));
   } catch (...) {
     return rejected(info.Env(), deferred, std::current_exception());
   }

@@ -47,7 +47,6 @@ Engine::Engine(const EngineOptions& options, const MakeDevice& make)
   limits.layers = config.layers;
   limits.kv_heads = config.kv_heads;
   limits.selectors = options_.selectors;
-  limits.quality = options_.device == "cpu";
   ledger_ = std::make_unique<Ledger>(limits);
   thread_ = std::thread([this] { loop(); });
 }
@@ -170,15 +169,19 @@ void Engine::check_rehash(int32_t slot, const std::vector<int32_t>& blocks,
   }
 }
 
-void Engine::rehash(int32_t slot, std::vector<int32_t> blocks, std::vector<int32_t> filled,
-                    CommandDone done) {
+std::shared_ptr<const double> Engine::rehash(int32_t slot, std::vector<int32_t> blocks,
+                                             std::vector<int32_t> filled, CommandDone done) {
   check_rehash(slot, blocks, filled);
   Job job;
-  job.command = [this, slot, blocks = std::move(blocks), filled = std::move(filled)] {
+  const auto seconds = std::make_shared<double>(0);
+  job.command = [this, slot, seconds, blocks = std::move(blocks), filled = std::move(filled)] {
+    const Clock::time_point begun = Clock::now();
     slots_->rehash(slot, blocks, filled);
+    *seconds = std::chrono::duration<double>(Clock::now() - begun).count();
   };
   job.command_done = std::move(done);
   push(std::move(job));
+  return seconds;
 }
 
 void Engine::check_blocks(const std::vector<int32_t>& blocks) const {

@@ -76,8 +76,9 @@ class Engine {
   void release_slot(int32_t slot) { reserved_[static_cast<size_t>(slot)] = false; }
   // Between steps, on the engine thread. encoder null: the slot is emptied.
   void set_encoder(int32_t slot, std::unique_ptr<Encoder> encoder, CommandDone done);
-  void rehash(int32_t slot, std::vector<int32_t> blocks, std::vector<int32_t> filled,
-              CommandDone done);
+  // Returns at once what will hold the seconds it took when `done` is called.
+  std::shared_ptr<const double> rehash(int32_t slot, std::vector<int32_t> blocks,
+                                       std::vector<int32_t> filled, CommandDone done);
   // Throws INVALID_ARGUMENT as rehash would: to be asked before a promise is made.
   void check_rehash(int32_t slot, const std::vector<int32_t>& blocks,
                     const std::vector<int32_t>& filled) const;

@@ -132,8 +132,6 @@ void Ledger::check_row(const BatchRow& row, const std::string& name) const {
     refuse(name + ".topPromptLogprobs: " + text(row.top_prompt_logprobs) + ", must be in [0, " +
            text(kMaxLogprobs) + "]");
   }
-  if (row.quality && !limits_.quality)
-    refuse(name + ".quality: only an engine on the CPU measures it");
   if (row.quality && (row.quality_layer < -1 || row.quality_layer >= limits_.layers))
     refuse(name + ".quality.layer: " + text(row.quality_layer) + ", the model has layers 0 to " +
            text(limits_.layers - 1));

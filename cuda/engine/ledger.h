@@ -19,7 +19,6 @@ struct LedgerLimits {
   int32_t vocab = 0, blocks = 0, max_model_len = 0, max_batch_tokens = 0, max_sequences = 0;
   int32_t layers = 0, kv_heads = 0;
   bool selectors = false;
-  bool quality = true;  // whether the device measures it
 };
 
 class Ledger {

@@ -50,6 +50,7 @@ async function worker(stepMs: number): Promise<void> {
     engine,
     tokenizer,
     describe: () => DescribeResponse.fromPartial({}),
+    validate: () => Promise.reject(new Error('nothing to validate')),
     artifactPath: () => undefined,
     closedFor: () => undefined,
     log,

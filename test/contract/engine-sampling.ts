@@ -148,11 +148,6 @@ export function describeSampling(engine: () => Engine): void {
     await run(engine(), { rows: [sequence.row(prompt(30), { sample: false })] });
     const ask = (quality: NonNullable<BatchRow['quality']>): BatchRow =>
       sequence.peek([12], { phase: 'generated', sample: true, quality });
-    if (engine().info.device === 'cuda') {
-      throwsWith('INVALID_ARGUMENT', () => engine().submit({ rows: [ask({})] }));
-      await sequence.close();
-      return;
-    }
     throwsWith('INVALID_ARGUMENT', () => engine().submit({ rows: [ask({ layer: layers })] }));
     const one = { phase: 'generated', sample: true, quality: { layer: 1, kvHead: 0 } } as const;
     const { rows } = await run(engine(), { rows: [sequence.row([12], one)] });

@@ -3,6 +3,7 @@
 import assert from 'node:assert/strict';
 import { BLOCK_SIZE, LAST_SAMPLE } from '@spotlight/cuda';
 import type { AttentionSettings, Batch, Engine } from '@spotlight/cuda';
+import { describeArtifacts } from './engine-artifacts.js';
 import { describeRefusals } from './engine-refusals.js';
 import { describeSampling } from './engine-sampling.js';
 import { Sequence, generate, greedy, ids, prompt, rejectsWith, run, throwsWith } from './sequence.js';
@@ -50,6 +51,7 @@ export function engineContract(name: string, open: OpenEngine): void {
     describeBlocks(() => engine);
     describeSampling(() => engine);
     describeRefusals(() => engine);
+    describeArtifacts(() => engine);
 
     it('reports what it was opened with', () => {
       const { info } = engine;

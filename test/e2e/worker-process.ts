@@ -42,6 +42,8 @@ export class WorkerProcess {
   private stream: ClientDuplexStream<ServeRequest, ServeResponse> | undefined;
   private requests = 0;
   readonly client: WorkerClient;
+  /** Of the newest message of the stream. */
+  step = 0n;
 
   private constructor(
     readonly child: ChildProcess,
@@ -133,7 +135,8 @@ export class WorkerProcess {
   private open(): ClientDuplexStream<ServeRequest, ServeResponse> {
     if (this.stream !== undefined) return this.stream;
     const stream = this.client.serve();
-    stream.on('data', ({ updates }: ServeResponse) => {
+    stream.on('data', ({ step, updates }: ServeResponse) => {
+      if (step > 0n) this.step = step;
       for (const update of updates) {
         const request = this.waiting.get(update.requestId);
         request?.updates.push(update);

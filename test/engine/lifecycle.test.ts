@@ -303,7 +303,7 @@ describe('the life of a request', () => {
         observer: {
           ...silentObserver,
           finished: (request) => finished.push(request),
-          interToken: (_, count) => (gaps += count),
+          tokens: ({ gapCount }) => (gaps += gapCount),
           firstToken: () => firsts++,
         },
       },

@@ -15,6 +15,7 @@ export function checkSequence(engine: FakeEngine, options: SequenceOptions): voi
   if (sampling.repetitionPenalty <= 0) wrong('sampling.repetitionPenalty is not positive');
   const { fraction } = attention ?? {};
   if (fraction !== undefined && (fraction <= 0 || fraction > 1)) wrong('attention.fraction is not in (0, 1]');
+  if ((attention?.crossover ?? 0) < 0) wrong('attention.crossover is negative');
   if (![0, 1].includes(slot)) wrong(`slot is ${slot}`);
   checkBlocks(engine, options.blocks ?? [], [], 'blocks');
 }

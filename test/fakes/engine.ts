@@ -67,6 +67,9 @@ interface Step {
   readonly done: Promise<StepResult>;
 }
 
+/** What rehashing a block takes. */
+const REHASH_SECONDS = 0.001;
+
 export class FakeEngine implements Engine {
   readonly info: EngineInfo;
   readonly artifacts: (ArtifactInfo | undefined)[];
@@ -162,10 +165,11 @@ export class FakeEngine implements Engine {
     this.artifacts[slot] = undefined;
   }
 
-  async rehash(_slot: SlotId, blocks: readonly BlockId[], filled: readonly number[]): Promise<void> {
+  async rehash(_slot: SlotId, blocks: readonly BlockId[], filled: readonly number[]): Promise<number> {
     await this.#settle();
     if (blocks.length !== filled.length)
       throw new EngineError('INVALID_ARGUMENT', 'filled: one entry a block');
+    return blocks.length * REHASH_SECONDS;
   }
 
   readonly fill = () => Promise.reject(new EngineError('INVALID_ARGUMENT', 'fill: no GPU'));
@@ -232,7 +236,8 @@ export class FakeEngine implements Engine {
 
   #runRow(step: StepId, row: BatchRow, sequence: FakeSequence | undefined): RowResult {
     if (sequence === undefined) throw new EngineError('INTERNAL', 'a row has no sequence');
-    const phase = row.phase === 'prompt' ? 0 : this.#sparsePhase(sequence);
+    const last = row.position + row.tokens.length - 1;
+    const phase = row.phase === 'prompt' ? 0 : this.#sparsePhase(sequence, last);
     const promptLogprobs: Logprobs[] = [];
     for (let i = 0; i < row.tokens.length; i++) {
       const given = row.tokens[i] ?? 0;
@@ -246,7 +251,6 @@ export class FakeEngine implements Engine {
       }
     }
     this.#tokens += row.tokens.length;
-    const last = row.position + row.tokens.length - 1;
     // The last position whose logits are wanted; damage reaches everything behind it.
     const wanted = row.sample ? last : row.position + promptLogprobs.length - 1;
     if ((row.sample || promptLogprobs.length > 0) && this.#store.isDamaged(sequence.table, wanted))
@@ -261,12 +265,13 @@ export class FakeEngine implements Engine {
   }
 
   /** A number for how generated tokens attend; 0, as for prompts, when densely. */
-  #sparsePhase(sequence: FakeSequence): number {
+  #sparsePhase(sequence: FakeSequence, position: number): number {
     const { slot, attention } = sequence.options;
     const artifact = this.artifacts[slot];
     const backend = attention?.backend ?? this.#settings.backend;
     if (artifact === undefined || backend === 'dense') return 0;
-    const { fraction = this.#settings.fraction, tail = this.#settings.tail } = attention ?? {};
+    const { fraction, tail, crossover = 0 } = { ...this.#settings, ...attention };
+    if (position + 1 < crossover) return 0;
     return mixText(`${artifact.digest} ${fraction} ${tail}`) | 1;
   }
 

@@ -1,18 +1,26 @@
 // Starts a worker, each step after what it needs; when one fails, those before it are undone and the error goes up.
 import { hostname } from 'node:os';
-import type { Engine } from '@spotlight/cuda';
+import { join } from 'node:path';
+import type { BackendName, Engine } from '@spotlight/cuda';
 import { BLOCK_SIZE } from '@spotlight/cuda';
+import type { DescribeResponse } from '@spotlight/proto';
 import type { Logger } from 'pino';
 import { Registry } from 'prom-client';
 import { findArtifact } from './artifact/find.js';
 import { SlotTable } from './artifact/slots.js';
+import { ArtifactStore } from './artifact/store.js';
+import { validateArtifact } from './artifact/validate.js';
 import type { Config } from './config/config.js';
 import type { Deployment } from './deployment.js';
-import { describeWorker, settle } from './deployment.js';
+import { backendOf, describeWorker, settle } from './deployment.js';
 import { EngineLoop } from './engine/engine.js';
+import { alsoTo } from './engine/observer.js';
 import type { EngineLoopOptions } from './engine/options.js';
+import { artifactSource } from './fleet/artifact-source.js';
 import { DesiredState } from './fleet/desired-state.js';
+import { dial } from './fleet/dial.js';
 import { Fleet } from './fleet/fleet.js';
+import { Reconciler } from './fleet/reconciler.js';
 import { defaultCacheFolder } from './models/cache-folder.js';
 import type { ResolvedModel } from './models/resolve.js';
 import { resolveModel } from './models/resolve.js';
@@ -20,6 +28,7 @@ import type { Gpus, NativeModule } from './native-options.js';
 import { attentionSettings, chooseDevice, engineOptions } from './native-options.js';
 import { joinAddress, portOf } from './server/address.js';
 import { WorkerGrpcServer } from './server/server.js';
+import { ArtifactStats } from './telemetry/artifact-stats.js';
 import { EngineMetrics } from './telemetry/engine-metrics.js';
 import { WorkerStatus } from './telemetry/health.js';
 import { WatchServer } from './telemetry/http-server.js';
@@ -72,23 +81,41 @@ async function start(
   // A step with the artifact in, so that it warms the way requests will take.
   log.info({ seconds: await warmStep(engine, settings) }, 'warm step done');
   // What is served is settled now, and the loop runs before its door opens.
-  const deployment = settle(config, model, engine.info, settings, slots, (chosen) =>
-    native.settingsDigest(chosen),
-  );
-  const { backend, crossover = 0 } = deployment.attention;
-  if (backend === 'spotlight' && crossover > deployment.maxModelLen)
+  const deployment = settle(config, model, engine.info, settings, (chosen) => native.settingsDigest(chosen));
+  const { crossover = 0 } = deployment.attention;
+  if (backendOf(deployment, slots) === 'spotlight' && crossover > deployment.maxModelLen)
     log.info(
       { crossover, maxModelLen: deployment.maxModelLen },
       'every context of this model is served dense: retrieval is slower here; --attention-crossover 0 retrieves all the same',
     );
-  const loop = startLoop(config, deployment, engine, tokenizer, slots, registry, status, log);
+  const stats = new ArtifactStats();
+  const loop = startLoop(config, deployment, engine, tokenizer, slots, stats, registry, log);
   undo.push(() => loop.stop());
+  status.watch(() => loop.health());
+  // Slots change from here on by what control planes want, between the loop's steps.
+  const reconciler = openReconciler(config, native, slots, came, loop, log);
+  undo.push(() => {
+    reconciler.stop();
+  });
+  const backend = (): BackendName => backendOf(deployment, slots);
+  registerSpotlightMetrics(registry, {
+    modelName: deployment.modelName,
+    info: deployment.info,
+    backend,
+    settingsDigest: deployment.settingsDigest,
+    stats: () => engine.stats(),
+    blocks: () => loop.blockCounts(),
+    slots: () => reconciler.list(),
+    rehashing: () => loop.rehasher.spent,
+    lastStepAgeSeconds: () => status.lastStepAgeMs / 1000,
+  });
   let workerId = config.workerId ?? '';
-  const describe = (): ReturnType<typeof describeWorker> => describeWorker(deployment, workerId, slots);
+  const describe = (): DescribeResponse => describeWorker(deployment, workerId, backend(), reconciler.list());
   const grpc = await WorkerGrpcServer.listen(config.host, config.grpcPort, {
     engine: loop,
     tokenizer,
     describe,
+    validate: (digest) => validateArtifact(digest, { reconciler, engine: loop, tokenizer, native: engine }),
     artifactPath: (digest) => (came?.digest === digest ? came.path : undefined),
     closedFor: () => (status.draining ? 'this worker is draining; send the request to another' : undefined),
     log,
@@ -104,9 +131,10 @@ async function start(
     joinToken: config.joinToken ?? '',
     describe,
     load: () => loop.load(),
-    slots,
+    slots: reconciler,
+    stats: () => stats.list(),
     status,
-    desired: new DesiredState(status, slots),
+    desired: new DesiredState(status, reconciler),
     log,
   });
   // Ready last: from here on probes and control planes send work.
@@ -121,11 +149,11 @@ async function start(
     grpc: grpc.address,
     metrics: watch.address,
     model: deployment.modelName,
-    backend: deployment.attention.backend,
+    backend: backend(),
     artifact: slots.artifact?.digest ?? '',
   } as const;
   log.info(announcement, 'ready');
-  return new Worker(announcement, { loop, native: engine, grpc, watch, fleet, status, log });
+  return new Worker(announcement, { loop, native: engine, reconciler, grpc, watch, fleet, status, log });
 }
 
 function findModel(config: Config, log: Logger): Promise<ResolvedModel> {
@@ -198,35 +226,52 @@ function startLoop(
   engine: Engine,
   tokenizer: Tokenizer,
   slots: SlotTable,
+  stats: ArtifactStats,
   registry: Registry,
-  status: WorkerStatus,
   log: Logger,
 ): EngineLoop {
   const { modelName, maxModelLen, attention, settingsDigest, maxWaiting, info } = deployment;
   const facts = { modelName, maxModelLen, blockSize: BLOCK_SIZE, blocks: info.blocks };
-  const observer = new EngineMetrics(registry, facts, () => loop.load());
+  stats.register(registry, modelName);
   const loop: EngineLoop = new EngineLoop({
     native: engine,
     texts: tokenizer,
     attention,
     settingsDigest,
-    activeSlot: () => slots.active,
+    slots,
     maxModelLen,
     maxWaiting,
     ...stepLimits(config),
-    observer,
+    rehashShare: config.rehashShare,
+    qualityRate: config.qualityRate,
+    observer: alsoTo(new EngineMetrics(registry, facts, () => loop.load()), stats),
     log,
   });
-  status.watch(() => loop.health());
-  registerSpotlightMetrics(registry, {
-    modelName,
-    info,
-    backend: attention.backend,
-    settingsDigest,
-    stats: () => engine.stats(),
-    blocks: () => loop.blockCounts(),
-    slots: () => slots.list(),
-    lastStepAgeSeconds: () => status.lastStepAgeMs / 1000,
-  });
   return loop;
+}
+
+function openReconciler(
+  config: Config,
+  native: NativeModule,
+  slots: SlotTable,
+  came: { digest: string; path: string } | undefined,
+  loop: EngineLoop,
+  log: Logger,
+): Reconciler {
+  const folder = config.artifactCache ?? join(config.cache ?? defaultCacheFolder(), 'artifacts');
+  const source = artifactSource(config.join ?? [], config.joinToken ?? '', dial);
+  const store = new ArtifactStore(folder, source, (line) => {
+    log.info(line);
+  });
+  if (came !== undefined) store.know(came.digest, came.path);
+  slots.onChange((slot, loaded) => {
+    loop.rehasher.changed(slot, loaded);
+  });
+  return new Reconciler({
+    slots,
+    store,
+    inspect: (path) => native.inspectArtifact(path),
+    use: loop,
+    log,
+  });
 }

@@ -1,9 +1,9 @@
 // What this worker serves, settled once at start: the model, its limits, its attention settings. One record, read by the
 // engine, the metrics, Describe and the log, so that they cannot disagree.
 import { readFileSync } from 'node:fs';
-import type { AttentionSettings, EngineInfo } from '@spotlight/cuda';
+import type { AttentionSettings, BackendName, EngineInfo } from '@spotlight/cuda';
 import { BLOCK_SIZE } from '@spotlight/cuda';
-import type { DescribeResponse } from '@spotlight/proto';
+import type { ArtifactSlot, DescribeResponse } from '@spotlight/proto';
 import type { SlotTable } from './artifact/slots.js';
 import type { Config } from './config/config.js';
 import type { ResolvedModel } from './models/resolve.js';
@@ -18,7 +18,7 @@ export interface Deployment {
   /** Tokens: the model's own, or less by --max-model-len. */
   readonly maxModelLen: number;
   readonly maxWaiting: number;
-  /** `backend` is what a request gets without overrides: dense when there is no artifact to retrieve with. */
+  /** `backend` is what a request gets without overrides once there is an artifact to retrieve with. */
   readonly attention: AttentionSettings;
   readonly settingsDigest: string;
 }
@@ -28,15 +28,10 @@ export function settle(
   model: ResolvedModel,
   info: EngineInfo,
   settings: AttentionSettings,
-  slots: Pick<SlotTable, 'artifact'>,
   digest: (settings: AttentionSettings) => string,
 ): Deployment {
   // With the crossover in force: what requests did on one device is not what they would do on another.
-  const { crossover } = info;
-  const attention: AttentionSettings =
-    slots.artifact === undefined && settings.backend === 'spotlight'
-      ? { ...settings, crossover, backend: 'dense' }
-      : { ...settings, crossover };
+  const attention: AttentionSettings = { ...settings, crossover: info.crossover };
   return {
     modelName: config.servedModelName ?? model.id,
     origin: model.origin,
@@ -48,11 +43,17 @@ export function settle(
   };
 }
 
+/** What a request gets without overrides now. */
+export function backendOf({ attention }: Deployment, slots: Pick<SlotTable, 'artifact'>): BackendName {
+  return slots.artifact === undefined && attention.backend === 'spotlight' ? 'dense' : attention.backend;
+}
+
 /** The answer to Describe, and part of the Hello to every control plane. */
 export function describeWorker(
   deployment: Deployment,
   workerId: string,
-  slots: Pick<SlotTable, 'list'>,
+  backend: BackendName,
+  slots: ArtifactSlot[],
 ): DescribeResponse {
   const { info } = deployment;
   const { architecture, layers, queryHeads, kvHeads, headDim, vocabSize } = info.model;
@@ -70,13 +71,13 @@ export function describeWorker(
       vocabSize,
       maxModelLen: deployment.maxModelLen,
       source: deployment.origin,
-      backend: deployment.attention.backend,
+      backend,
       settingsDigest: deployment.settingsDigest,
       settings: JSON.stringify(deployment.attention),
     },
     device: info.device,
     deviceName: info.deviceName,
-    slots: slots.list(),
+    slots,
     blockSize: BLOCK_SIZE,
     totalBlocks: info.blocks,
     maxRequests: info.maxSequences,

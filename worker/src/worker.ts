@@ -3,6 +3,7 @@ import type { Engine } from '@spotlight/cuda';
 import type { Logger } from 'pino';
 import type { EngineLoop } from './engine/engine.js';
 import type { Fleet } from './fleet/fleet.js';
+import type { Reconciler } from './fleet/reconciler.js';
 import type { WorkerGrpcServer } from './server/server.js';
 import type { WorkerStatus } from './telemetry/health.js';
 import type { WatchServer } from './telemetry/http-server.js';
@@ -27,6 +28,7 @@ export interface Announcement {
 export interface WorkerParts {
   readonly loop: EngineLoop;
   readonly native: Engine;
+  readonly reconciler: Pick<Reconciler, 'stop'>;
   readonly grpc: WorkerGrpcServer;
   readonly watch: WatchServer;
   readonly fleet: Fleet;
@@ -42,7 +44,7 @@ export class Worker {
 
   /** [async] Ends within `timeoutMs` and the little time that closing takes. */
   async stop(timeoutMs: number): Promise<void> {
-    const { loop, native, grpc, watch, fleet, status, log } = this.parts;
+    const { loop, native, reconciler, grpc, watch, fleet, status, log } = this.parts;
     const until = performance.now() + timeoutMs;
     log.info(loop.load(), 'nothing new is admitted');
     // Routers learn it first, and the streams stay: what runs still has to go out on them.
@@ -52,6 +54,7 @@ export class Worker {
     while (this.busy() && performance.now() < until)
       await new Promise((resolve) => setTimeout(resolve, POLL_MS));
     if (this.busy()) log.warn(loop.load(), 'the shutdown timeout is over, requests are ended');
+    reconciler.stop();
     await loop.stop();
     await fleet.leave();
     await grpc.close(CLOSE_MS);

@@ -18,20 +18,26 @@ Quality quality_of(const KeyView& view, int32_t seen, const float* q, int32_t gr
   Exact exact;
   exact.logits(view, seen, scaled.data(), group);
   exact.softmax();
+  return compare_with_mass(exact.mass(), seen, group, selected);
+}
+
+}  // namespace
+
+Quality compare_with_mass(const float* of, int32_t seen, int32_t group,
+                          const std::vector<int32_t>& selected) {
+  if (selected.empty() || static_cast<int32_t>(selected.size()) >= seen) return {1, 1, 1};
   std::vector<int32_t> best, both;
-  TopPositions().find(exact.mass(), 0, seen, static_cast<int32_t>(selected.size()), best);
+  TopPositions().find(of, 0, seen, static_cast<int32_t>(selected.size()), best);
   std::set_intersection(selected.begin(), selected.end(), best.begin(), best.end(),
                         std::back_inserter(both));
   const auto mass = [&](const std::vector<int32_t>& positions) {
     double sum = 0;
-    for (const int32_t t : positions) sum += exact.mass()[t];
+    for (const int32_t t : positions) sum += of[t];
     return static_cast<float>(sum / group);
   };
   const auto shared = static_cast<float>(both.size());
   return {shared / (2 * static_cast<float>(selected.size()) - shared), mass(selected), mass(best)};
 }
-
-}  // namespace
 
 void measure_quality(const AttentionContext& context, const LayerIo& io, const RowView* rows,
                      int32_t row_count, const Team& team) {

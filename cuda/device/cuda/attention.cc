@@ -6,6 +6,8 @@
 #include <algorithm>
 #include <cstring>
 
+#include "attention/exact/mass_gpu.h"
+#include "attention/exact/quality.h"
 #include "attention/spotlight/append/append.h"
 #include "attention/spotlight/attend/attend_gpu.h"
 #include "attention/spotlight/encode/limits.h"
@@ -178,6 +180,12 @@ void CudaAttention<T>::prepare_layer(size_t l, const std::vector<gpu::Query>& qu
 template <typename T>
 void CudaAttention<T>::find_traces(const StepInput& step, const StepPlan& plan) {
   step_->traced.clear();
+  step_->probed.clear();
+  for (int32_t i = 0; i < step.row_count; i++) {
+    // What attends densely leaves nothing out.
+    if (QualityProbe* probe = step.rows[i].quality)
+      std::fill(probe->results.begin(), probe->results.end(), Quality{1, 1, 1});
+  }
   if (retrieval_ == nullptr) return;
   const gpu::RetrievalShape& shape = memory_.workspace.shape;
   const auto heads = static_cast<size_t>(shape.virtual_heads());
@@ -196,6 +204,7 @@ void CudaAttention<T>::find_traces(const StepInput& step, const StepPlan& plan) 
           step_->traced.push_back({row.trace + l * static_cast<size_t>(config_.kv_heads), &slice,
                                    heads * static_cast<size_t>(slice.block_start[n]), used,
                                    blocks});
+          if (row.quality != nullptr) probe(row, static_cast<int32_t>(l), query);
           used += heads * blocks;
         }
       }
@@ -209,6 +218,34 @@ void CudaAttention<T>::find_traces(const StepInput& step, const StepPlan& plan) 
   }
   const size_t room = heads * static_cast<size_t>(shape.max_blocks);
   if (trace_.size() < room) trace_ = DeviceBuffer<uint64_t>(room);
+  make_room_for_probes();
+}
+
+template <typename T>
+void CudaAttention<T>::probe(const RowView& row, int32_t layer, const gpu::Query& query) {
+  for (int32_t head = 0; head < config_.kv_heads; head++)
+    if (row.quality->wants(layer, head))
+      step_->probed.push_back({row.quality, row.trace + layer * config_.kv_heads + head, layer,
+                               head, query.token, query.seat, query.context, 0});
+}
+
+// Masses of all probes lie one behind the other, on the device as on the host. A device buffer is
+// only given back when the steps before have ended: cudaFree waits for them.
+template <typename T>
+void CudaAttention<T>::make_room_for_probes() {
+  size_t used = 0, workspace = 0;
+  for (Probed& probed : step_->probed) {
+    probed.at = used;
+    used += static_cast<size_t>(probed.context);
+    workspace = std::max(
+        workspace, gpu::mass_workspace(config_.query_heads / config_.kv_heads, probed.context));
+  }
+  if (masses_.size() < used) masses_ = DeviceBuffer<float>(used);
+  if (mass_workspace_.size() < workspace) mass_workspace_ = DeviceBuffer<float>(workspace);
+  if (step_->masses.size() < used) {
+    step_->masses = {};
+    step_->masses = PinnedBuffer<float>(used);
+  }
 }
 
 template <typename T>
@@ -275,6 +312,26 @@ void CudaAttention<T>::layer(int32_t index, gpu::Rows<T> q, gpu::Rows<T> k, gpu:
     gpu::dense_attention<T>(*dense_plans_[static_cast<size_t>(layer.dense)], cache, tables_.data(),
                             q.data, q.stride, out.data, tokens_.count, stream);
   for (const Slice& slice : layer.slices) attend(index, slice, q, out, stream);
+  if (!step_->probed.empty()) measure(index, q, stream);
+}
+
+template <typename T>
+void CudaAttention<T>::measure(int32_t layer, gpu::Rows<T> q, cudaStream_t stream) {
+  for (const Probed& probed : step_->probed) {
+    if (probed.layer != layer) continue;
+    gpu::MassOp<T> op;
+    op.cache = pool_->layer<T>(layer);
+    op.table = tables_.data() + int64_t{probed.seat} * limits_.table_stride;
+    op.context = probed.context;
+    op.head = probed.head;
+    op.q = q.data + probed.token * q.stride;
+    op.mass = masses_.data() + probed.at;
+    op.workspace = mass_workspace_.data();
+    gpu::softmax_mass(stream, op);
+    CUDA_CHECK(cudaMemcpyAsync(step_->masses.data() + probed.at, op.mass,
+                               static_cast<size_t>(probed.context) * sizeof(float),
+                               cudaMemcpyDeviceToHost, stream));
+  }
 }
 
 template <typename T>
@@ -316,7 +373,7 @@ void CudaAttention<T>::attend(int32_t layer, const Slice& slice, gpu::Rows<T> q,
   }
 }
 
-// A KV head's selections united, as positions.
+// A KV head's selections united, as positions; then what they are worth.
 template <typename T>
 void CudaAttention<T>::answer() {
   const Step& step = steps_[answered_++ % 2];
@@ -334,6 +391,10 @@ void CudaAttention<T>::answer() {
       }
     }
   }
+  for (const Probed& probed : step.probed)
+    probed.probe->results[static_cast<size_t>(probed.layer * config_.kv_heads + probed.head)] =
+        compare_with_mass(step.masses.data() + probed.at, probed.context,
+                          config_.query_heads / config_.kv_heads, *probed.selected);
 }
 
 template class CudaAttention<__nv_bfloat16>;

@@ -65,8 +65,8 @@ class CudaAttention {
   void begin(cudaStream_t stream);
   void layer(int32_t layer, gpu::Rows<T> q, gpu::Rows<T> k, gpu::Rows<T> v, gpu::Rows<T> out,
              cudaStream_t stream);
-  // After the step's end: traces of rows that retrieved. Steps are answered in the order of
-  // prepare().
+  // After the step's end: traces and qualities of rows that retrieved. Steps are answered in the
+  // order of prepare().
   void answer();
 
  private:
@@ -88,9 +88,18 @@ class CudaAttention {
     const Slice* slice;           // whose launch selects it
     size_t from, at, blocks;      // [virtual_heads, blocks] of the device's trace, and of `masks`
   };
+  // A KV head of a row's last query whose selection is measured against full attention.
+  struct Probed {
+    QualityProbe* probe;
+    const std::vector<int32_t>* selected;
+    int32_t layer, head, token, seat, context;
+    size_t at;  // of the masses, on both sides
+  };
   struct Step {
     std::vector<Traced> traced;
+    std::vector<Probed> probed;
     PinnedBuffer<uint64_t> masks;
+    PinnedBuffer<float> masses;
     int32_t selections = 1;
   };
   gpu::DensePlan& dense_plan(size_t index);
@@ -98,6 +107,9 @@ class CudaAttention {
   void prepare_layer(size_t l, const std::vector<gpu::Query>& queries,
                      const std::vector<gpu::Query>* before, StepImage& image);
   void find_traces(const StepInput& step, const StepPlan& plan);
+  void probe(const RowView& row, int32_t layer, const gpu::Query& query);
+  void make_room_for_probes();
+  void measure(int32_t layer, gpu::Rows<T> q, cudaStream_t stream);
   void attend(int32_t layer, const Slice& slice, gpu::Rows<T> q, gpu::Rows<T> out,
               cudaStream_t stream);
 
@@ -116,6 +128,7 @@ class CudaAttention {
   float magnitude_ = 1;
   DeviceBuffer<float> angles_;  // [tokens, head_dim]
   DeviceBuffer<uint64_t> trace_;
+  DeviceBuffer<float> masses_, mass_workspace_;
 
   // Of the step in hand.
   bool decode_ = false, capturable_ = false;

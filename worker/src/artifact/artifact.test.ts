@@ -5,6 +5,7 @@ import { basename, join } from 'node:path';
 import type { ArtifactInfo } from '@spotlight/cuda';
 import { findArtifact } from './find.js';
 import { SlotTable } from './slots.js';
+import { misfit } from './suits.js';
 
 const info = (parts: Partial<ArtifactInfo>): ArtifactInfo => ({
   digest: 'aa',
@@ -57,38 +58,86 @@ describe('findArtifact', () => {
 });
 
 describe('SlotTable', () => {
-  it('knows what is loaded, which slot is active, and counts the loads of a slot', async () => {
-    const artifacts: (ArtifactInfo | undefined)[] = [undefined, undefined];
-    const slots = new SlotTable({
+  let artifacts: (ArtifactInfo | undefined)[];
+  let loading: Promise<void>;
+  let slots: SlotTable;
+  beforeEach(() => {
+    artifacts = [undefined, undefined];
+    loading = Promise.resolve();
+    slots = new SlotTable({
       artifacts,
-      loadArtifact: (slot, path) => {
-        artifacts[slot] = info({ digest: path });
-        return Promise.resolve(info({ digest: path }));
+      loadArtifact: async (slot, path) => {
+        await loading;
+        if (path === 'bad') throw new Error('bad file');
+        return (artifacts[slot] = info({ digest: path }));
+      },
+      unloadArtifact: (slot) => {
+        artifacts[slot] = undefined;
+        return Promise.resolve();
       },
     });
+  });
+  const shown = (): unknown[] =>
+    slots.list().map(({ artifact, active, epoch }) => [artifact?.digest, active, epoch]);
+
+  it('knows what is loaded, which slot is active, and counts the loads of a slot', async () => {
     assert.equal(slots.artifact?.digest, undefined);
-    assert.deepEqual(
-      slots.list().map(({ slot, active, artifactDigest, epoch }) => [slot, active, artifactDigest, epoch]),
-      [
-        [0, true, '', 0n],
-        [1, false, '', 0n],
-      ],
-    );
+    assert.deepEqual(shown(), [
+      [undefined, true, 0n],
+      [undefined, false, 0n],
+    ]);
     await slots.load(0, 'one');
     await slots.load(1, 'two');
     await slots.load(1, 'three');
     slots.activate(1);
     assert.equal(slots.active, 1);
     assert.equal(slots.artifact?.digest, 'three');
-    assert.deepEqual(
-      slots.list().map(({ active, artifactDigest, epoch, bits }) => [active, artifactDigest, epoch, bits]),
-      [
-        [false, 'one', 1n, 128],
-        [true, 'three', 2n, 128],
-      ],
-    );
+    assert.deepEqual(shown(), [
+      ['one', false, 1n],
+      ['three', true, 2n],
+    ]);
+    assert.deepEqual([slots.find('one'), slots.find('three'), slots.find('two')], [0, 1, undefined]);
+    await slots.unload(0);
+    assert.equal(slots.find('one'), undefined);
+    await assert.rejects(slots.unload(1), RangeError, 'the active slot is never emptied');
+  });
+
+  it('lets no request into a slot that is changing or measured, and tells listeners before one can come', async () => {
+    await slots.load(0, 'one');
+    await slots.load(1, 'two');
+    const told: unknown[] = [];
+    slots.onChange((slot, loaded) => told.push([slot, loaded, slots.find('three')]));
+    let go: () => void = () => undefined;
+    loading = new Promise((resolve) => (go = resolve));
+    const loaded = slots.load(1, 'three', { closed: true });
+    assert.equal(slots.find('two'), undefined);
     assert.throws(() => {
-      slots.activate(2);
+      slots.activate(1);
     }, RangeError);
+    go();
+    await loaded;
+    assert.deepEqual(told, [[1, true, undefined]]);
+    assert.equal(slots.find('three'), undefined, 'closed until it is emptied');
+    await slots.unload(1);
+    await slots.load(1, 'four');
+    assert.equal(slots.find('four'), 1);
+  });
+
+  it('keeps what it has when a file is bad', async () => {
+    await slots.load(1, 'two');
+    await assert.rejects(slots.load(1, 'bad'), /bad file/);
+    assert.equal(slots.find('two'), 1);
+  });
+});
+
+describe('misfit', () => {
+  it('says what cannot stand beside what is served', () => {
+    const served = info({ layers: [2, 3, 4, 7] });
+    assert.equal(misfit(info({ digest: 'bb', layers: [2, 3, 4, 7] }), served), undefined);
+    const reason = misfit(info({ digest: 'bb', encoder: 'mlp', bits: 256, layers: [0, 1] }), served) ?? '';
+    assert.match(reason, /encoder mlp where linear-asym/);
+    assert.match(reason, /256 bits a code where 128/);
+    assert.match(reason, /codes of layers 0-1 where those of 2-4, 7/);
+    assert.match(reason, /roll it out to workers started with it/);
   });
 });

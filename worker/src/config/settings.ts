@@ -2,7 +2,7 @@
 // A flag wins over its variable. Attention settings have no default here: the native module's own stand (DEFAULT_ATTENTION).
 import { SELECTOR_NAMES } from '@spotlight/cuda';
 import type { Parser } from './values.js';
-import { addresses, duration, flag, integer, layers, oneOf, share, size, text, url } from './values.js';
+import { addresses, duration, flag, integer, layers, oneOf, rate, share, size, text, url } from './values.js';
 
 export interface Setting<T> {
   readonly parse: Parser<T>;
@@ -41,6 +41,10 @@ export const SETTINGS = {
     'hash artifact file; auto takes what ships for the model, none serves dense',
   ),
   cache: optional(text, 'folder of downloaded models; default ~/.cache/spotlight'),
+  artifactCache: optional(
+    text,
+    'folder of artifacts fetched from control planes; default: artifacts in --cache',
+  ),
   hubUrl: { ...setting(url, 'https://huggingface.co', 'the model hub'), alias: 'HF_ENDPOINT' },
   hubToken: {
     ...optional(text, 'token for gated or private models of the hub'),
@@ -104,6 +108,16 @@ export const SETTINGS = {
     'contexts shorter than this attend densely, tokens; default: where retrieval begins to win on the device',
   ),
   attentionLayers: optional(layers, 'layers that differ, such as 0-1:dense,5:sparse,6-8:sparse-tail:0.05'),
+  rehashShare: setting(
+    share,
+    '0.05',
+    'share of the time that rehashing cached blocks for a new artifact may take while requests run',
+  ),
+  qualityRate: setting(
+    rate,
+    '0.005',
+    'share of the steps in which one row is measured against exact attention; 0 measures none',
+  ),
   degradedAfter: setting(duration, '30s', 'age of the last step, while work waits, that counts as degraded'),
   shutdownTimeout: setting(duration, '30s', 'time running requests get to finish after SIGTERM'),
   announce: setting(flag, 'false', 'print one JSON line with the addresses on stdout when ready'),

@@ -36,6 +36,13 @@ export const share: Parser<number> = (raw) => {
   return value;
 };
 
+/** A number in [0, 1]. */
+export const rate: Parser<number> = (raw) => {
+  const value = raw.trim() === '' ? Number.NaN : Number(raw);
+  if (!(value >= 0 && value <= 1)) throw new BadValue('must be a number from 0 to 1');
+  return value;
+};
+
 export function oneOf<const T extends string>(...names: readonly T[]): Parser<T> {
   return (raw) => {
     const found = names.find((name) => name === raw);

@@ -1,5 +1,6 @@
 // What the engine asks of its neighbours and gives to them. Updates are the wire's own messages (RequestUpdate):
 // a step's news is built once and sent as it is, since a second shape per delta would cost more than the step's policy.
+import type { Quality, SlotId } from '@spotlight/cuda';
 import type {
   AttentionSettings,
   Error as WireError,
@@ -32,6 +33,18 @@ export interface EngineRequest {
   /** Milliseconds on performance.now()'s clock after which the request ends with DEADLINE_EXCEEDED. */
   readonly deadline: number | undefined;
   readonly artifactDigest: string;
+  /** Present: the request measures its artifact instead of answering a client. */
+  readonly measure?: Measure;
+}
+
+/** How a request measures: every row of its generated phase is probed. */
+export interface Measure {
+  /** The slot to measure, whether or not requests may be pinned to it. */
+  readonly slot: SlotId;
+  /** Tokens of a row of the generated phase, and of a prompt's chunk while others decode. */
+  readonly rowTokens: number;
+  /** Of every layer and KV head that retrieved. */
+  take(sample: Quality): void;
 }
 
 /** Receives one call a step with all updates of the requests that were submitted with this sink. One sink a Serve stream. */

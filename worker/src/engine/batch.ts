@@ -2,6 +2,7 @@
 // kept until the step has retired and then used again, since a plan a step would be the loop's largest garbage.
 import { LAST_SAMPLE } from '@spotlight/cuda';
 import type { Batch, BatchRow, BlockId, Engine, SequenceId, SequenceOptions } from '@spotlight/cuda';
+import type { Probe } from './quality.js';
 import type { Choice, Request } from './request.js';
 import type { SequenceMemory } from './sequence-memory.js';
 
@@ -23,6 +24,8 @@ export class Plan {
   /** Sequences the batch closes. */
   closes = 0;
   step = 0;
+  /** The row that is measured. */
+  probe: Probe | undefined;
 
   constructor(maxRows: number) {
     this.start = new Int32Array(maxRows);
@@ -42,6 +45,7 @@ export class Plan {
     this.decodeTokens = 0;
     this.closes = 0;
     this.step = 0;
+    this.probe = undefined;
   }
 
   /** Tokens [start, start + count) of the choice run in this step. */
@@ -104,6 +108,8 @@ export function sequenceOptions(choice: Choice, endTokens: ReadonlySet<number>):
       ...(attention.backend === undefined ? {} : { backend: attention.backend }),
       ...(attention.fraction === undefined ? {} : { fraction: attention.fraction }),
       ...(attention.tail === undefined ? {} : { tail: attention.tail }),
+      // What is measured retrieves, however short the text.
+      ...(request.measure === undefined ? {} : { crossover: 0 }),
     },
     slot: request.slot,
     ...(request.hasPenalty
@@ -146,6 +152,8 @@ function packRow(plan: Plan, row: number, choice: Choice, sequence: SequenceId):
     sample: plan.draws[row] === 1,
   };
   if (table.length > choice.sentBlocks) packed.appendBlocks = table.slice(choice.sentBlocks);
+  if (plan.probe?.row === row) packed.quality = { layer: plan.probe.layer, kvHead: plan.probe.kvHead };
+  else if (request.measure !== undefined && packed.phase === 'generated') packed.quality = {};
   if (plan.reads[row] === 1) {
     packed.promptLogprobs = true;
     packed.topPromptLogprobs = request.sampling.logprobs ?? 0;

@@ -2,8 +2,10 @@
 // n + 1 is scheduled and queued while step n runs, fed by tokens only the native engine knows yet, so that the device
 // never waits for this process. One loop owns all state; callers only leave word (desk.ts) and wake it.
 import { MAX_STEPS_IN_FLIGHT, toEngineError } from '@spotlight/cuda';
+import type { SlotId } from '@spotlight/cuda';
 import { ErrorCode } from '@spotlight/proto';
 import type { Error as WireError, Load } from '@spotlight/proto';
+import { SLOTS } from '../artifact/slots.js';
 import { auditBlocks } from '../kv/audit.js';
 import { BlockManager } from '../kv/block-manager.js';
 import type { EngineRequest, RequestEngine, UpdateSink } from './api.js';
@@ -16,7 +18,9 @@ import { NativeSteps } from './native-steps.js';
 import type { EngineHealth, EngineLoopOptions } from './options.js';
 import { Output } from './output.js';
 import { PrefillQueue } from './prefill-queue.js';
+import { QualitySampler } from './quality.js';
 import { refusal } from './refusal.js';
+import { Rehasher } from './rehasher.js';
 import { Scheduler } from './scheduler.js';
 import { SequenceMemory } from './sequence-memory.js';
 
@@ -30,6 +34,10 @@ export class EngineLoop implements RequestEngine {
   readonly #output: Output;
   readonly #desk: Desk;
   readonly #steps: NativeSteps;
+  readonly #memory: SequenceMemory;
+  readonly #clients: Clients;
+  /** Told of every slot whose artifact changes. */
+  readonly rehasher: Rehasher;
   /** Resolves with the fault's message once the native engine is dead and every request has been told. */
   readonly died: Promise<string>;
   readonly #ended: Promise<void>;
@@ -59,7 +67,14 @@ export class EngineLoop implements RequestEngine {
     const intake = new Intake(options, seats);
     const rouse = this.#rouse.bind(this);
     this.#desk = new Desk(clients, intake, this.#queue, lifecycle, this.#output, observer, maxWaiting, rouse);
-    this.#steps = new NativeSteps(native, memory, scheduler, lifecycle, texts.stopTokenIds);
+    const { qualityRate = 0, rehashShare = 0.05, log } = options;
+    const coded = (slot: SlotId): readonly number[] => native.artifacts[slot]?.layers ?? [];
+    const quality = new QualitySampler(qualityRate, coded, native.info.model.kvHeads);
+    this.#steps = new NativeSteps(native, memory, scheduler, lifecycle, texts.stopTokenIds, quality);
+    this.#memory = memory;
+    this.#clients = clients;
+    this.rehasher = new Rehasher(native, this.#blocks, rehashShare, () => this.#busy, log);
+    for (const slot of SLOTS) if (native.artifacts[slot] !== undefined) this.rehasher.changed(slot, true);
     this.died = new Promise((resolve) => (this.#tellDeath = resolve));
     this.#ended = this.#run();
   }
@@ -97,9 +112,25 @@ export class EngineLoop implements RequestEngine {
   }
 
   health(): EngineHealth {
-    // Requests that do not wait for their clients, and nothing in flight: the loop is stuck, and must not look idle.
-    const busy = this.#steps.inFlight > 0 || this.#queue.ready || this.#decoding.ready;
-    return { dead: this.#dead, busy, lastStepAgeMs: performance.now() - this.#lastProgress };
+    return { dead: this.#dead, busy: this.#busy, lastStepAgeMs: performance.now() - this.#lastProgress };
+  }
+
+  /** Requests pinned to a slot, running and waiting. */
+  pinned(slot: SlotId): number {
+    let count = 0;
+    for (const request of this.#clients.requests())
+      count += Number(request.state !== 'done' && request.slot === slot);
+    return count;
+  }
+
+  /** Share of the cached blocks whose codes are of the slot's artifact. */
+  rehashed(slot: SlotId): number {
+    return this.rehasher.rehashed(slot);
+  }
+
+  /** Native sequences of ended requests are still to be closed. */
+  get closing(): boolean {
+    return this.#memory.closing.length > 0;
   }
 
   /** Takes no new request from now on; those here run to their end. */
@@ -108,7 +139,7 @@ export class EngineLoop implements RequestEngine {
     this.#desk.closed ??= refusal(ErrorCode.UNAVAILABLE, message);
   }
 
-  /** Cached blocks no longer fit what would be computed now (another artifact in a slot): nothing is found again. */
+  /** Nothing cached is found again. */
   forgetPrefixes(): void {
     this.#blocks.forgetCached();
   }
@@ -121,6 +152,7 @@ export class EngineLoop implements RequestEngine {
     );
     this.#desk.failAll(this.#desk.closed);
     this.#stopping = true;
+    this.rehasher.stop();
     this.#rouse();
     await this.#ended;
   }
@@ -142,9 +174,15 @@ export class EngineLoop implements RequestEngine {
     const queued = plan !== undefined && this.#steps.submit(plan, now);
     if (plan !== undefined && (!queued || this.#steps.inFlight < MAX_STEPS_IN_FLIGHT)) return;
     if (this.#steps.inFlight === 0) return this.#rest();
-    const step = await this.#steps.retire();
+    const { step, seconds } = await this.#steps.retire();
     this.#lastProgress = performance.now();
+    this.rehasher.stepped(seconds);
     this.#emit(step);
+  }
+
+  /** Requests that do not wait for their clients, and nothing in flight: the loop is stuck, and must not look idle. */
+  get #busy(): boolean {
+    return this.#steps.inFlight > 0 || this.#queue.ready || this.#decoding.ready;
   }
 
   #emit(step: number): void {
@@ -160,6 +198,7 @@ export class EngineLoop implements RequestEngine {
   /** Nothing can run: news goes out, the books are checked, and the loop sleeps until a caller or a deadline wakes it. */
   async #rest(): Promise<void> {
     this.#emit(0);
+    this.rehasher.resume();
     if (this.#queue.filling.length + this.#decoding.choices.length === 0) this.#audit();
     const awake = new Promise<void>((resolve) => (this.#wake = resolve));
     const wait = this.#desk.nextDeadline - performance.now();

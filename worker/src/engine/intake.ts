@@ -5,6 +5,7 @@ import { EVICTING_SELECTORS } from '@spotlight/cuda';
 import type { AttentionSettings, BackendName, Engine, SlotId } from '@spotlight/cuda';
 import { ErrorCode } from '@spotlight/proto';
 import type { Error as WireError } from '@spotlight/proto';
+import type { SlotTable } from '../artifact/slots.js';
 import type { EngineRequest, TokenTexts } from './api.js';
 import type { Client } from './clients.js';
 import { refusal } from './refusal.js';
@@ -20,8 +21,8 @@ export interface IntakeOptions {
   readonly settingsDigest: string;
   /** Context limit of the deployment, tokens; never above the model's own, which is the default. */
   readonly maxModelLen?: number;
-  /** The slot new requests are pinned to. Default 0. */
-  readonly activeSlot?: () => SlotId;
+  /** Which slot requests are pinned to. Default: slot 0, and by digest whatever the native engine holds. */
+  readonly slots?: Pick<SlotTable, 'active' | 'find'>;
 }
 
 export class Intake {
@@ -47,10 +48,11 @@ export class Intake {
     const { native, texts } = this.options;
     const resolved = validate(source, this.#limits, randomBytes(8).readBigUInt64LE());
     if (isRefusal(resolved)) return resolved;
-    const slot = this.#slot(source.artifactDigest);
+    const slot = source.measure?.slot ?? this.#slot(source.artifactDigest);
     if (slot === undefined) {
-      const message = `artifact ${source.artifactDigest} is not loaded here; leave artifact_digest empty for the active one`;
-      return refusal(ErrorCode.FAILED_PRECONDITION, message, 'artifact_digest');
+      const message = `artifact ${source.artifactDigest} is not loaded here; try another worker, or leave artifact_digest empty for the active one`;
+      // Another worker may hold it, and this one may soon.
+      return { ...refusal(ErrorCode.FAILED_PRECONDITION, message, 'artifact_digest'), retryable: true };
     }
     const artifactDigest = native.artifacts[slot]?.digest ?? '';
     if (resolved.attention.backend === 'spotlight' && artifactDigest === '') {
@@ -72,8 +74,9 @@ export class Intake {
   }
 
   #slot(digest: string): SlotId | undefined {
-    const { native, activeSlot } = this.options;
-    if (digest === '') return activeSlot?.() ?? 0;
+    const { native, slots } = this.options;
+    if (digest === '') return slots?.active ?? 0;
+    if (slots !== undefined) return slots.find(digest);
     return ([0, 1] as const).find((slot) => native.artifacts[slot]?.digest === digest);
   }
 

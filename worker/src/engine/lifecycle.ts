@@ -1,6 +1,6 @@
 // The ends of requests and choices: what a retired step brings to an end, and what ends from outside (cancel, deadline,
 // fault). Every way goes through #leave, so that blocks and seats are given back once.
-import type { RowResult, StepResult } from '@spotlight/cuda';
+import type { Quality, RowResult, StepResult } from '@spotlight/cuda';
 import { ErrorCode, FinishReason } from '@spotlight/proto';
 import type { Error as WireError } from '@spotlight/proto';
 import { BLOCK_SIZE } from '@spotlight/cuda';
@@ -10,13 +10,14 @@ import type { DecodeSet } from './decode-set.js';
 import type { EngineObserver } from './observer.js';
 import type { Output } from './output.js';
 import type { PrefillQueue } from './prefill-queue.js';
+import { hasRetrieved } from './quality.js';
 import { refusal } from './refusal.js';
 import type { Choice, Request } from './request.js';
 import type { SequenceMemory } from './sequence-memory.js';
+import { TokenTally } from './token-tally.js';
 
 export class Lifecycle {
-  #gaps = new Float64Array(64);
-  #gapCount = 0;
+  readonly #tallies = new Map<string, TokenTally>();
 
   constructor(
     private readonly memory: SequenceMemory,
@@ -28,14 +29,13 @@ export class Lifecycle {
 
   /** A step has retired: its tokens reach their choices. A choice that has ended meanwhile drops its late token. */
   commit(plan: Plan, result: StepResult, now: number): void {
-    this.#gapCount = 0;
     for (let row = 0; row < plan.rows; row++) {
       const choice = plan.choices[row];
       const outcome = result.rows[row];
       if (choice !== undefined && outcome !== undefined) this.#commitRow(plan, row, choice, outcome, now);
     }
     this.memory.retire(plan.step, plan.closes);
-    if (this.#gapCount > 0) this.observer.interToken(this.#gaps, this.#gapCount);
+    this.#tellTokens();
     this.observer.stepped({
       rows: plan.rows,
       promptTokens: plan.tokens - plan.decodeTokens,
@@ -108,6 +108,7 @@ export class Lifecycle {
       this.#corrupted(choice, now);
       return;
     }
+    if (outcome.quality !== undefined) this.#measure(choice.request, outcome.quality);
     if (plan.incarnation[row] === choice.incarnation) {
       choice.retired = plan.end(row);
       this.#register(choice);
@@ -120,6 +121,14 @@ export class Lifecycle {
     else if (!choice.mayDraw && choice.retired >= choice.known) {
       this.output.text(choice, choice.stops.end(FinishReason.LENGTH));
       this.#finishChoice(choice, now);
+    }
+  }
+
+  #measure({ measure, measuredAs: artifactDigest }: Request, samples: readonly Quality[]): void {
+    for (const sample of samples) {
+      if (!hasRetrieved(sample)) continue;
+      if (measure !== undefined) measure.take(sample);
+      else this.observer.quality({ artifactDigest, iou: sample.iou, keptMass: sample.keptMass });
     }
   }
 
@@ -148,19 +157,24 @@ export class Lifecycle {
 
   #time(choice: Choice, now: number): void {
     const { request } = choice;
+    const { measuredAs } = request;
     if (request.firstTokenAt === undefined) {
       request.firstTokenAt = now;
-      this.observer.firstToken((now - request.submittedAt) / 1000);
+      this.observer.firstToken((now - request.submittedAt) / 1000, measuredAs);
     }
-    if (choice.lastTokenAt > 0) {
-      if (this.#gapCount === this.#gaps.length) {
-        const grown = new Float64Array(this.#gaps.length * 2);
-        grown.set(this.#gaps);
-        this.#gaps = grown;
-      }
-      this.#gaps[this.#gapCount++] = (now - choice.lastTokenAt) / 1000;
-    }
+    let tally = this.#tallies.get(measuredAs);
+    if (tally === undefined) this.#tallies.set(measuredAs, (tally = new TokenTally(measuredAs)));
+    tally.add(choice.lastTokenAt > 0 ? (now - choice.lastTokenAt) / 1000 : undefined);
     choice.lastTokenAt = now;
+  }
+
+  #tellTokens(): void {
+    for (const tally of this.#tallies.values()) {
+      // An artifact that drew nothing in this step may never draw again.
+      if (tally.drawn === 0) this.#tallies.delete(tally.artifactDigest);
+      else this.observer.tokens(tally);
+      tally.clear();
+    }
   }
 
   /** Offers the choice's full, written blocks to the prefix cache. */
@@ -191,9 +205,12 @@ export class Lifecycle {
     request.filler = undefined;
     request.state = 'done';
     this.output.announce(request);
+    // Not a client's: it would count as one.
+    if (request.measure !== undefined) return;
     const span = (from: number | undefined, to: number | undefined): number | undefined =>
       from === undefined || to === undefined ? undefined : (to - from) / 1000;
     this.observer.finished({
+      artifactDigest: request.measuredAs,
       finishReasons: request.choices.map((choice) => choice.stops.finish),
       error: request.error?.code,
       promptTokens: request.prompt.length,

@@ -8,9 +8,16 @@ import { Plan, open, pack, submitted } from './batch.js';
 import { blocksFor } from '../kv/block-table.js';
 import { refusal } from './refusal.js';
 import type { Lifecycle } from './lifecycle.js';
+import type { QualitySampler } from './quality.js';
 import type { Request } from './request.js';
 import type { Scheduler } from './scheduler.js';
 import type { SequenceMemory } from './sequence-memory.js';
+
+export interface Retired {
+  readonly step: number;
+  /** As the native engine measured it. */
+  readonly seconds: number;
+}
 
 export class NativeSteps {
   readonly #spare: Plan[];
@@ -22,6 +29,7 @@ export class NativeSteps {
     private readonly scheduler: Scheduler,
     private readonly lifecycle: Lifecycle,
     private readonly endTokens: ReadonlySet<number>,
+    private readonly quality: QualitySampler | undefined,
   ) {
     this.#spare = Array.from({ length: MAX_STEPS_IN_FLIGHT + 1 }, () => new Plan(memory.maxSequences));
   }
@@ -44,6 +52,7 @@ export class NativeSteps {
   submit(plan: Plan, now: number): boolean {
     try {
       if (!this.#openAll(plan, now)) return this.#drop(plan);
+      plan.probe = this.quality?.choose(plan);
       submitted(plan, this.native.submit(pack(plan, this.memory)), this.memory);
       this.#inFlight.push(plan);
       return true;
@@ -54,14 +63,14 @@ export class NativeSteps {
   }
 
   /** Waits for the oldest step in flight and commits it. Rejects on a fault. */
-  async retire(): Promise<number> {
+  async retire(): Promise<Retired> {
     const result = await this.native.collect();
     const plan = this.#inFlight.shift();
     if (plan === undefined) throw new RangeError('a step retired that was not submitted');
     this.#check(plan, result);
     this.lifecycle.commit(plan, result, performance.now());
     this.#spare.push(plan);
-    return plan.step;
+    return { step: plan.step, seconds: result.seconds };
   }
 
   #check(plan: Plan, result: StepResult): void {

@@ -13,8 +13,27 @@ export interface StepObservation {
   readonly seconds: number;
 }
 
+/** What one step drew for the requests of one artifact. */
+export interface TokenObservation {
+  /** '' when they attend densely. */
+  readonly artifactDigest: string;
+  readonly drawn: number;
+  /** The first `gapCount` entries: time since the previous token of a choice, one entry a token. The array is reused. */
+  readonly gaps: Float64Array;
+  readonly gapCount: number;
+}
+
+/** What retrieval gave one row in one layer and KV head (Quality of the native engine). */
+export interface QualityObservation {
+  readonly artifactDigest: string;
+  readonly iou: number;
+  readonly keptMass: number;
+}
+
 /** One request that has ended, by whichever way. */
 export interface RequestObservation {
+  /** '' when it attended densely. */
+  readonly artifactDigest: string;
   /** Of each choice, in order of choice. */
   readonly finishReasons: readonly FinishReason[];
   /** Set when the request ended with an error. */
@@ -38,9 +57,11 @@ export interface RequestObservation {
 export interface EngineObserver {
   stepped(step: StepObservation): void;
   /** Submit to the first drawn token of a request. */
-  firstToken(seconds: number): void;
-  /** The first `count` entries: time since the previous token of a choice, one entry a token. The array is reused. */
-  interToken(seconds: Float64Array, count: number): void;
+  firstToken(seconds: number, artifactDigest: string): void;
+  /** Once a step and artifact that drew. */
+  tokens(tokens: TokenObservation): void;
+  /** A sampled row. */
+  quality(sample: QualityObservation): void;
   finished(request: RequestObservation): void;
   preempted(): void;
   /** Once an admission that may use the cache: prompt tokens looked up and found. */
@@ -57,7 +78,8 @@ export interface EngineObserver {
 export const silentObserver: EngineObserver = {
   stepped: () => undefined,
   firstToken: () => undefined,
-  interToken: () => undefined,
+  tokens: () => undefined,
+  quality: () => undefined,
   finished: () => undefined,
   preempted: () => undefined,
   prefixLookup: () => undefined,
@@ -65,3 +87,34 @@ export const silentObserver: EngineObserver = {
   corrupted: () => undefined,
   auditFailed: () => undefined,
 };
+
+/** All goes to `all`, and to `some` what it listens to. */
+export function alsoTo(
+  all: EngineObserver,
+  some: Pick<EngineObserver, 'firstToken' | 'tokens' | 'quality' | 'finished'>,
+): EngineObserver {
+  return {
+    stepped: all.stepped.bind(all),
+    preempted: all.preempted.bind(all),
+    prefixLookup: all.prefixLookup.bind(all),
+    rejected: all.rejected.bind(all),
+    corrupted: all.corrupted.bind(all),
+    auditFailed: all.auditFailed.bind(all),
+    firstToken: (seconds, artifactDigest) => {
+      all.firstToken(seconds, artifactDigest);
+      some.firstToken(seconds, artifactDigest);
+    },
+    tokens: (tokens) => {
+      all.tokens(tokens);
+      some.tokens(tokens);
+    },
+    quality: (sample) => {
+      all.quality(sample);
+      some.quality(sample);
+    },
+    finished: (request) => {
+      all.finished(request);
+      some.finished(request);
+    },
+  };
+}

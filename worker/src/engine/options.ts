@@ -12,6 +12,10 @@ export interface EngineLoopOptions extends IntakeOptions {
   readonly stepTokens?: number;
   /** Most prompt tokens in a step that also decodes. Default 256. */
   readonly mixedPromptTokens?: number;
+  /** Share of the time that rehashing may take while requests run. Default 0.05. */
+  readonly rehashShare?: number;
+  /** Share of the steps in which one row is measured. Default 0: none. */
+  readonly qualityRate?: number;
 }
 
 /** What a health check asks. */

@@ -6,7 +6,7 @@ import { FinishReason } from '@spotlight/proto';
 import type { Delta, Error as WireError, TokenLogprob } from '@spotlight/proto';
 import { BlockTable } from '../kv/block-table.js';
 import { KeyChain } from '../kv/key-chain.js';
-import type { EngineRequest, Resumed, TokenTexts } from './api.js';
+import type { EngineRequest, Measure, Resumed, TokenTexts } from './api.js';
 import type { Client } from './clients.js';
 import { StopRules } from './stop-rules.js';
 import type { ResolvedAttention, ResolvedRequest, ResolvedSampling } from './validate.js';
@@ -150,6 +150,8 @@ export class Request {
   /** Stands in its client's list of news. */
   listed = false;
   announced = false;
+  /** Set for a request that only measures its artifact. */
+  readonly measure: Measure | undefined;
   readonly #salt: string | undefined;
   readonly #saltFrom: number | undefined;
 
@@ -167,6 +169,7 @@ export class Request {
     this.client = birth.client;
     this.#salt = birth.salt;
     this.#saltFrom = birth.saltFrom;
+    this.measure = source.measure;
     this.boundary = Math.min(this.prompt.length, resolved.attention.densePrefixTokens ?? this.prompt.length);
     if (this.prompt.length === 0) throw new RangeError('a request has at least one prompt token');
     if (this.credits <= 0) throw new RangeError('a request is born with credit');
@@ -179,6 +182,16 @@ export class Request {
   /** Without credit nothing more is drawn; blocks are kept. */
   get paused(): boolean {
     return this.credits <= 0;
+  }
+
+  /** The artifact whose figures its tokens count to; '' when they attend densely. */
+  get measuredAs(): string {
+    return this.retrieves ? this.artifactDigest : '';
+  }
+
+  /** Generated tokens attend sparsely where their context is long enough. */
+  get retrieves(): boolean {
+    return this.#salt !== undefined;
   }
 
   get wantsPromptLogprobs(): boolean {

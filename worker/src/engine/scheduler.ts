@@ -25,14 +25,16 @@ export function promptBudget(limits: SchedulerLimits, decodeTokens: number): num
 }
 
 /**
- * End of the choice's next row that begins at `computed`: not past `limit`, within one phase, and on one side of the
- * prompt's end.
+ * End of the choice's next row that begins at `computed`: not past `limit`, within one phase, on one side of the prompt's
+ * end, and short where a row's last token is to be measured.
  */
 export function spanEnd(choice: Choice, limit: number, budget: number): number {
-  const { boundary, prompt } = choice.request;
+  const { boundary, prompt, measure } = choice.request;
   let end = Math.min(limit, choice.computed + budget);
   if (choice.computed < boundary) end = Math.min(end, boundary);
   if (choice.computed < prompt.length) end = Math.min(end, prompt.length);
+  if (measure !== undefined && choice.computed >= boundary)
+    end = Math.min(end, choice.computed + measure.rowTokens);
   return end;
 }
 
@@ -148,7 +150,10 @@ export class Scheduler {
 
   #addSpan(plan: Plan, choice: Choice, limit: number): void {
     const { request } = choice;
-    const budget = promptBudget(this.limits, plan.decodeTokens) - (plan.tokens - plan.decodeTokens);
+    const left = promptBudget(this.limits, plan.decodeTokens) - (plan.tokens - plan.decodeTokens);
+    // A measurement is in no hurry: clients' tokens are.
+    const most = plan.decodeTokens > 0 ? (request.measure?.rowTokens ?? left) : left;
+    const budget = Math.min(left, most);
     const start = choice.computed;
     const end = spanEnd(choice, limit, budget);
     if (end <= start || !this.#grow(choice, end, plan)) return;
@@ -177,7 +182,7 @@ export class Scheduler {
       this.queue.fill(request);
       if (request.cachedTokens === undefined) {
         request.cachedTokens = Math.min(admission.filler.computed, request.prompt.length);
-        if (!request.wantsPromptLogprobs)
+        if (!request.wantsPromptLogprobs && request.measure === undefined)
           this.observer.prefixLookup(request.prompt.length, request.cachedTokens);
       }
       this.#addSpan(plan, admission.filler, fillTarget(request, admission.filler));

@@ -45,9 +45,9 @@ export class SequenceMemory {
     const forks = choices.length > 1;
     const promptEnd = request.prompt.length - 1;
     const target = forks ? promptEnd : filler.known;
-    const hits = request.lacksPromptLogprobs
-      ? []
-      : this.#lookUp(filler, Math.floor((forks ? promptEnd : target - 1) / BLOCK_SIZE));
+    // What is to be measured has to run.
+    const end = request.measure === undefined ? (forks ? promptEnd : target - 1) : request.boundary;
+    const hits = request.lacksPromptLogprobs ? [] : this.#lookUp(filler, Math.floor(end / BLOCK_SIZE));
     const shared = forks ? Math.floor(promptEnd / BLOCK_SIZE) : 0;
     let blocks = shared - hits.length;
     for (const choice of choices) blocks += blocksFor(choice.known) - shared;
@@ -101,7 +101,9 @@ export class SequenceMemory {
         const source = filler.table.at(shared);
         this.blocks.share(source);
         choice.copyFrom = source;
-        choice.table.push(this.blocks.allocate());
+        const copy = this.blocks.allocate();
+        this.blocks.stale.copied(source, copy);
+        choice.table.push(copy);
       }
       choice.computed = choice.retired = at;
       choice.registered = shared;

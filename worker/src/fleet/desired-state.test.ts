@@ -1,55 +1,70 @@
 import assert from 'node:assert/strict';
-import { ArtifactSlot, Directive } from '@spotlight/proto';
+import { Directive } from '@spotlight/proto';
 import { DesiredState } from './desired-state.js';
+import type { WantedArtifact } from './plan.js';
 
 describe('desired state', () => {
   let drained: boolean[];
-  let slots: ArtifactSlot[];
+  let wanted: (readonly [readonly WantedArtifact[], boolean])[];
+  let reconciler: { inForce: boolean; message: string; want: DesiredStateWant };
   let state: DesiredState;
+  type DesiredStateWant = (list: readonly WantedArtifact[], fresh: boolean) => void;
   beforeEach(() => {
     drained = [];
-    slots = [
-      ArtifactSlot.fromPartial({ slot: 0, artifactDigest: 'aa', active: true }),
-      ArtifactSlot.fromPartial({ slot: 1, artifactDigest: 'bb' }),
-    ];
-    state = new DesiredState(
-      { drain: (_cause, on) => drained.push(on) },
-      {
-        list: () => slots,
-        activate: (slot) => {
-          slots = slots.map((each) => ({ ...each, active: each.slot === slot }));
-        },
-      },
-    );
+    wanted = [];
+    reconciler = { inForce: true, message: '', want: (list, fresh) => wanted.push([list, fresh]) };
+    state = new DesiredState({ drain: (_cause, on) => drained.push(on) }, reconciler);
   });
   const apply = (parts: Partial<Directive>): boolean => state.apply(Directive.fromPartial(parts));
+  const slot = (artifactDigest: string, active = false): { artifactDigest: string; active: boolean } => ({
+    artifactDigest,
+    active,
+  });
 
   it('takes the highest generation and ignores lower ones, whoever sends them', () => {
+    assert.equal(state.generation, 0n);
     assert.ok(apply({ generation: 5n, drain: true }));
-    assert.ok(!apply({ generation: 4n, drain: false }));
+    assert.ok(!apply({ generation: 4n, drain: false, slots: [slot('aa')] }));
     assert.ok(apply({ generation: 5n, drain: true }), 'the same again changes nothing');
     assert.ok(apply({ generation: 6n, drain: false }));
     assert.deepEqual(drained, [true, true, false]);
     assert.equal(state.generation, 6n);
-  });
-
-  it('flips to a loaded slot', () => {
-    apply({ generation: 1n, slots: [{ artifactDigest: 'bb', active: true }] });
     assert.deepEqual(
-      slots.map((slot) => slot.active),
-      [false, true],
+      wanted.map(([, fresh]) => fresh),
+      [true, false, true],
+      'what failed is tried again by a new directive only',
     );
-    assert.equal(state.generation, 1n);
-    assert.equal(state.message, '');
   });
 
-  it('says what keeps a directive from being in force, and reports the generation that is', () => {
-    apply({ generation: 1n });
-    apply({ generation: 2n, slots: [{ artifactDigest: 'cc', active: false }] });
+  it('reports the generation that is in force while a newer one is on its way, and why it is not', () => {
+    apply({ generation: 1n, slots: [slot('aa', true)] });
     assert.equal(state.generation, 1n);
-    assert.match(state.message, /artifact cc is not on this worker/);
-    apply({ generation: 4n });
-    assert.equal(state.generation, 4n);
-    assert.equal(state.message, '');
+    reconciler.inForce = false;
+    reconciler.message = 'artifact bb is on its way';
+    apply({ generation: 2n, slots: [slot('aa'), slot('bb', true)] });
+    assert.equal(state.generation, 1n);
+    assert.equal(state.message, 'artifact bb is on its way');
+    assert.deepEqual(wanted.at(-1)?.[0], [
+      { digest: 'aa', active: false },
+      { digest: 'bb', active: true },
+    ]);
+    reconciler.inForce = true;
+    reconciler.message = '';
+    assert.equal(state.generation, 2n);
+  });
+
+  it('refuses what no worker can be, and keeps what it has', () => {
+    apply({ generation: 1n, slots: [slot('aa', true)] });
+    for (const [slots, reason] of [
+      [[slot('aa', true), slot('bb', true)], /two artifacts active/],
+      [[slot('aa'), slot('bb'), slot('cc')], /3 artifacts, a worker holds two/],
+      [[slot('aa'), slot('aa', true)], /twice/],
+      [[slot('')], /without artifact_digest/],
+    ] as const) {
+      apply({ generation: 2n, slots: [...slots] });
+      assert.match(state.message, reason);
+      assert.equal(state.generation, 1n);
+    }
+    assert.equal(wanted.length, 1);
   });
 });

@@ -5,6 +5,7 @@ import { Server, ServerCredentials, status as grpcStatus } from '@grpc/grpc-js';
 import type { Directive, Hello, JoinRequest, Report } from '@spotlight/proto';
 import {
   ArtifactSlot,
+  ArtifactStats,
   DescribeResponse,
   FleetService,
   JoinResponse,
@@ -89,7 +90,7 @@ describe('fleet', () => {
   function join(addresses = [`127.0.0.1:${controlPlane.port}`]): void {
     const slots = {
       list: () => [ArtifactSlot.fromPartial({ artifactDigest: 'aa', active: true })],
-      activate: () => undefined,
+      onChange: () => undefined,
     };
     fleet = new Fleet({
       controlPlanes: addresses,
@@ -100,7 +101,8 @@ describe('fleet', () => {
       load: () => Load.fromPartial({ running: 3 }),
       slots,
       status,
-      desired: new DesiredState(status, slots),
+      stats: () => [ArtifactStats.fromPartial({ artifactDigest: 'aa', tokens: 5n })],
+      desired: new DesiredState(status, { want: () => undefined, inForce: true, message: '' }),
       log: pino({ level: 'info' }, { write: (line: string) => log.push(line) }),
       backoff: { firstMs: 10, mostMs: 40 },
     });
@@ -119,6 +121,9 @@ describe('fleet', () => {
     await controlPlane.until(() => controlPlane.reports.at(-1)?.state === WorkerState.READY);
     assert.equal(controlPlane.reports.at(-1)?.load?.running, 3);
     assert.equal(controlPlane.reports.at(-1)?.slots[0]?.artifactDigest, 'aa');
+    assert.equal(controlPlane.reports.at(-1)?.stats[0]?.tokens, 5n);
+    const started = Number(controlPlane.reports.at(-1)?.startedUnixMs);
+    assert.ok(started > 0 && started <= Date.now());
     let age = 0;
     status.watch(() => ({ dead: undefined, busy: true, lastStepAgeMs: (age += 600) }));
     await controlPlane.until(() => controlPlane.reports.at(-1)?.state === WorkerState.DEGRADED);

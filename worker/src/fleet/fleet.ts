@@ -1,8 +1,7 @@
 // A4, A5: joins every control plane given and keeps them told: a report on every interval, and at once when something changed.
-import type { DescribeResponse, Hello, Load } from '@spotlight/proto';
+import type { ArtifactSlot, ArtifactStats, DescribeResponse, Hello, Load } from '@spotlight/proto';
 import { Report } from '@spotlight/proto';
 import type { Logger } from 'pino';
-import type { SlotTable } from '../artifact/slots.js';
 import type { WorkerStatus } from '../telemetry/health.js';
 import type { BackoffLimits } from './backoff.js';
 import type { DesiredState } from './desired-state.js';
@@ -19,7 +18,13 @@ export interface FleetOptions {
   readonly joinToken: string;
   readonly describe: () => DescribeResponse;
   readonly load: () => Load;
-  readonly slots: Pick<SlotTable, 'list'>;
+  readonly slots: {
+    list(): ArtifactSlot[];
+    /** Calls back after every change that list() would show. */
+    onChange(listener: () => void): void;
+  };
+  /** What requests met under each artifact. */
+  readonly stats: () => ArtifactStats[];
   readonly status: WorkerStatus;
   readonly desired: DesiredState;
   readonly log: Logger;
@@ -58,6 +63,9 @@ export class Fleet {
     this.unsubscribe = options.status.onChange(() => {
       this.reportAll();
     });
+    options.slots.onChange(() => {
+      this.reportAll();
+    });
     this.timer = this.startTimer();
     for (const link of this.links) link.open();
   }
@@ -75,7 +83,7 @@ export class Fleet {
   }
 
   private report(): Report {
-    const { status, load, slots, desired } = this.options;
+    const { status, load, slots, stats, desired } = this.options;
     const { state, reason } = status.judgement;
     return Report.fromPartial({
       state,
@@ -84,6 +92,7 @@ export class Fleet {
       generation: desired.generation,
       lastStepAgeMs: status.lastStepAgeMs,
       message: [reason, desired.message].filter((part) => part !== '').join('; '),
+      stats: stats(),
       startedUnixMs: STARTED,
     });
   }

@@ -1,12 +1,13 @@
 // The bond to one control plane: a Join stream that is opened again whenever it ends, for ever. The stream is the lease;
 // losing it costs this worker nothing but new requests from there, so what runs runs on.
 import type { ClientDuplexStream, ServiceError } from '@grpc/grpc-js';
-import { credentials, status as grpcStatus } from '@grpc/grpc-js';
-import type { Directive, Hello, JoinResponse, Report } from '@spotlight/proto';
-import { FleetClient, JoinRequest } from '@spotlight/proto';
+import { status as grpcStatus } from '@grpc/grpc-js';
+import type { Directive, FleetClient, Hello, JoinResponse, Report } from '@spotlight/proto';
+import { JoinRequest } from '@spotlight/proto';
 import type { Logger } from 'pino';
 import type { BackoffLimits } from './backoff.js';
 import { waitBefore } from './backoff.js';
+import { dial } from './dial.js';
 
 /** A stream that lived so long was a good one: the next wait is short again. */
 const HELD_MS = 5000;
@@ -39,13 +40,7 @@ export class ControlPlaneLink {
     if (this.left) return;
     this.openedAt = performance.now();
     this.blocked = false;
-    // A connection of its own each time: a shared one would bring the waits of earlier attempts with it.
-    this.client = new FleetClient(this.options.address, credentials.createInsecure(), {
-      'grpc.use_local_subchannel_pool': 1,
-      'grpc.keepalive_time_ms': 10_000,
-      'grpc.keepalive_timeout_ms': 5000,
-      'grpc.enable_retries': 0,
-    });
+    this.client = dial(this.options.address);
     const call = this.client.join();
     this.call = call;
     call.on('data', ({ directive }: JoinResponse) => {

@@ -4,6 +4,7 @@
 import type { BlockId } from '@spotlight/cuda';
 import type { BlockTable } from './block-table.js';
 import { PrefixCache } from './prefix-cache.js';
+import { StaleCodes } from './stale-codes.js';
 
 interface Retirement {
   readonly step: number;
@@ -12,6 +13,7 @@ interface Retirement {
 
 export class BlockManager {
   readonly cache: PrefixCache;
+  readonly stale: StaleCodes;
   readonly #holders: Int32Array;
   readonly #free: Int32Array;
   #freeCount: number;
@@ -22,6 +24,7 @@ export class BlockManager {
 
   constructor(readonly total: number) {
     this.cache = new PrefixCache(total);
+    this.stale = new StaleCodes(total);
     this.#holders = new Int32Array(total);
     this.#free = Int32Array.from({ length: total }, (_, i) => total - 1 - i);
     this.#freeCount = total;
@@ -55,6 +58,7 @@ export class BlockManager {
     block ??= this.cache.reclaim();
     if (block === undefined) throw new RangeError('allocate() without canAllocate(): no block is available');
     this.#holders[block] = 1;
+    this.stale.renewed(block);
     return block;
   }
 

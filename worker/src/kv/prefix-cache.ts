@@ -41,6 +41,11 @@ export class PrefixCache {
     this.#older[total] = total;
   }
 
+  /** Blocks with a key. */
+  get size(): number {
+    return this.#blocks.size;
+  }
+
   /** Cached blocks nobody holds. */
   get parkedCount(): number {
     return this.#parkedCount;

@@ -5,7 +5,13 @@ import { createServer } from 'node:net';
 import type { AddressInfo } from 'node:net';
 import type { ClientDuplexStream, ServiceError } from '@grpc/grpc-js';
 import { credentials, status } from '@grpc/grpc-js';
-import type { ReadArtifactResponse, RequestUpdate, ServeResponse, Submit } from '@spotlight/proto';
+import type {
+  ReadArtifactResponse,
+  RequestUpdate,
+  ServeResponse,
+  Submit,
+  ValidateResponse,
+} from '@spotlight/proto';
 import {
   DescribeResponse,
   EncodeRequest,
@@ -18,6 +24,7 @@ import { pino } from 'pino';
 import { refusal } from '../engine/refusal.js';
 import { definitionFromGguf } from '../tokenizer/from-gguf.js';
 import { byteLevelMetadata } from '../tokenizer/small-vocabulary.js';
+import { MeasureError } from '../fleet/reconciler.js';
 import { Tokenizer } from '../tokenizer/tokenizer.js';
 import { FakeEngine } from './fake-engine.js';
 import { WorkerGrpcServer } from './server.js';
@@ -74,6 +81,19 @@ class Stream {
 
 const text = (value: string): Submit['prompt'] => ({ $case: 'text', value });
 
+async function validate(digest: string): Promise<ValidateResponse> {
+  await Promise.resolve();
+  if (digest.startsWith('b')) throw new MeasureError('UNAVAILABLE', 'both slots are taken');
+  if (digest.startsWith('c')) throw new RangeError('a bug');
+  return {
+    layers: [{ layer: 3, iou: 0.5, keptMass: 0.75 }],
+    iou: 0.5,
+    keptMass: 0.75,
+    tokens: 9,
+    samples: 1,
+  };
+}
+
 describe('worker server', () => {
   let engine: FakeEngine;
   let tokenizer: Tokenizer;
@@ -92,7 +112,7 @@ describe('worker server', () => {
       DescribeResponse.fromPartial({ workerId: 'w1', model: { id: 'tiny' } });
     const artifactPath = (digest: string): string | undefined =>
       digest === 'own' ? import.meta.filename : digest === 'gone' ? '/nonexistent/artifact' : undefined;
-    const parts = { engine, tokenizer, describe, artifactPath, closedFor: () => closedFor, log };
+    const parts = { engine, tokenizer, describe, validate, artifactPath, closedFor: () => closedFor, log };
     server = await WorkerGrpcServer.listen('127.0.0.1', 0, parts);
     client = new WorkerClient(server.address, credentials.createInsecure());
     stream = new Stream(client.serve());
@@ -267,6 +287,28 @@ describe('worker server', () => {
     await assert.rejects(read('gone'), { code: status.INTERNAL });
   });
 
+  it('validates an artifact, or says why not', async () => {
+    const ask = (artifactDigest: string): Promise<ValidateResponse> =>
+      new Promise((resolve, reject) => {
+        client.validate({ artifactDigest }, (error, reply) => {
+          if (error) reject(error);
+          else resolve(reply);
+        });
+      });
+    assert.deepEqual((await ask('a'.repeat(64))).layers, [{ layer: 3, iou: 0.5, keptMass: 0.75 }]);
+    for (const [digest, code, details] of [
+      ['b'.repeat(64), status.UNAVAILABLE, /both slots are taken/],
+      ['c'.repeat(64), status.INTERNAL, /see its log/],
+      ['xyz', status.INVALID_ARGUMENT, /artifact_digest must be 64/],
+    ] as const) {
+      await assert.rejects(ask(digest), (error: ServiceError) => {
+        assert.equal(error.code, code);
+        assert.match(error.details, details);
+        return true;
+      });
+    }
+  });
+
   it('says that a port is in use, in one line', async () => {
     const squatter = createServer();
     await new Promise<void>((resolve) => squatter.listen(0, '127.0.0.1', resolve));
@@ -275,6 +317,7 @@ describe('worker server', () => {
       engine,
       tokenizer,
       describe: () => DescribeResponse.create(),
+      validate,
       artifactPath: () => undefined,
       closedFor: () => undefined,
       log,

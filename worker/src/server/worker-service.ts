@@ -1,5 +1,5 @@
 // The Worker service as grpc-js takes it: Serve opens a stream of its own, Describe and Encode answer at once,
-// ReadArtifact sends a file.
+// Validate when it has measured, ReadArtifact sends a file.
 import type { sendUnaryData, ServerUnaryCall } from '@grpc/grpc-js';
 import { status } from '@grpc/grpc-js';
 import type {
@@ -7,6 +7,8 @@ import type {
   DescribeResponse,
   EncodeRequest,
   EncodeResponse,
+  ValidateRequest,
+  ValidateResponse,
   WorkerServer,
 } from '@spotlight/proto';
 import type { Logger } from 'pino';
@@ -16,6 +18,8 @@ import type { PromptEncoder } from './prompt.js';
 import { encodePrompt } from './prompt.js';
 import { readArtifact } from './read-artifact.js';
 import { ServeStream } from './serve-stream.js';
+import type { ValidateArtifact } from './validate-call.js';
+import { validateCall } from './validate-call.js';
 
 export interface ServiceParts {
   readonly engine: RequestEngine;
@@ -23,6 +27,7 @@ export interface ServiceParts {
   readonly describe: () => DescribeResponse;
   /** Why no new request is taken now; undefined when they are. */
   readonly closedFor: () => string | undefined;
+  readonly validate: ValidateArtifact;
   /** The file of an artifact this worker came with. */
   readonly artifactPath: (digest: string) => string | undefined;
   readonly log: Logger;
@@ -30,9 +35,9 @@ export interface ServiceParts {
 
 /** @param streams every open Serve stream, kept here so that a shutdown can end them */
 export function workerService(
-  { engine, tokenizer, describe, closedFor, artifactPath, log }: ServiceParts,
+  { engine, tokenizer, describe, validate, closedFor, artifactPath, log }: ServiceParts,
   streams: Set<ServeStream>,
-): Pick<WorkerServer, 'serve' | 'describe' | 'encode' | 'readArtifact'> {
+): WorkerServer {
   return {
     serve: (call) => {
       log.info({ peer: call.getPeer() }, 'serve stream opened');
@@ -64,6 +69,9 @@ export function workerService(
           });
         },
       );
+    },
+    validate: (call: ServerUnaryCall<ValidateRequest, ValidateResponse>, reply) => {
+      validateCall(call, reply, validate, log);
     },
     readArtifact: (call) => {
       void readArtifact(call, artifactPath, log);

@@ -4,7 +4,12 @@ import { ErrorCode, FinishReason } from '@spotlight/proto';
 import type { Load } from '@spotlight/proto';
 import type { Registry } from 'prom-client';
 import { Counter, Gauge, Histogram } from 'prom-client';
-import type { EngineObserver, RequestObservation, StepObservation } from '../engine/observer.js';
+import type {
+  EngineObserver,
+  RequestObservation,
+  StepObservation,
+  TokenObservation,
+} from '../engine/observer.js';
 import {
   CHOICES,
   FIRST_TOKEN_SECONDS,
@@ -176,12 +181,16 @@ export class EngineMetrics implements EngineObserver {
 
   firstToken(seconds: number): void {
     this.firstTokenSeconds.observe(seconds);
-    this.generatedTokens.add(1);
   }
 
-  interToken(seconds: Float64Array, count: number): void {
-    this.tokenSeconds.addAll(seconds, count);
-    this.generatedTokens.add(count);
+  tokens({ drawn, gaps, gapCount }: TokenObservation): void {
+    this.tokenSeconds.addAll(gaps, gapCount);
+    this.generatedTokens.add(drawn);
+  }
+
+  /** By artifact: artifact-metrics.ts has it. */
+  quality(): void {
+    return;
   }
 
   finished(request: RequestObservation): void {
@@ -211,8 +220,6 @@ export class EngineMetrics implements EngineObserver {
     this.decodeSeconds.observe(decode);
     const each = completionTokens / choices;
     if (each > 1) this.perOutputToken.observe(decode / (each - 1));
-    // firstToken() is told once a request: the first tokens of its other choices are counted here.
-    this.generatedTokens.add(choices - 1);
   }
 
   preempted(): void {

@@ -38,7 +38,8 @@ describe('metrics and health over HTTP', () => {
     registerSpotlightMetrics(registry, {
       modelName: 'tiny',
       info: { device: 'cpu', deviceName: 'Some CPU', isa: 'avx2', threads: 2 },
-      backend: 'spotlight',
+      backend: () => 'spotlight',
+      rehashing: () => ({ blocks: 12, seconds: 0.5 }),
       settingsDigest: 'dd',
       stats: () => stats,
       blocks: () => ({ free: 70, cached: 5, held: 25 }),
@@ -86,13 +87,14 @@ describe('metrics and health over HTTP', () => {
     assert.equal(await value('vllm:generation_tokens_total'), 0, 'there before anything was counted');
     metrics.stepped({ rows: 3, promptTokens: 60, decodeTokens: 2, seconds: 0.02 });
     metrics.firstToken(0.3);
-    metrics.interToken(Float64Array.of(0.02, 0.2, 99), 2);
+    metrics.tokens({ artifactDigest: 'aa', drawn: 4, gaps: Float64Array.of(0.02, 0.2, 99), gapCount: 2 });
     metrics.prefixLookup(100, 64);
     metrics.preempted();
     metrics.rejected(ErrorCode.PROMPT_TOO_LONG);
     metrics.corrupted();
     metrics.auditFailed();
     metrics.finished({
+      artifactDigest: 'aa',
       finishReasons: [FinishReason.STOP, FinishReason.LENGTH],
       error: undefined,
       promptTokens: 100,
@@ -149,6 +151,8 @@ describe('metrics and health over HTTP', () => {
     const backend =
       'backend="spotlight",settings_digest="dd",device="cpu",device_name="Some CPU",isa="avx2",threads="2"';
     assert.equal(await value('spotlight:backend_info', backend), 1);
+    assert.equal(await value('spotlight:rehashed_blocks_total'), 12);
+    assert.equal(await value('spotlight:rehash_seconds_total'), 0.5);
     assert.ok((await value('spotlight:host_busy_seconds_total'))! > 0);
     stats = { ...stats, contextTokens: 1500 };
     assert.equal(await value('spotlight:context_tokens_total'), 1500);

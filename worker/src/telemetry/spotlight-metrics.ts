@@ -15,11 +15,12 @@ export interface SpotlightSources {
   readonly modelName: string;
   readonly info: Pick<EngineInfo, 'device' | 'deviceName' | 'isa' | 'threads'>;
   /** What a request gets without overrides. */
-  readonly backend: string;
+  readonly backend: () => string;
   readonly settingsDigest: string;
   readonly stats: () => EngineStats;
   readonly blocks: () => BlockCounts;
   readonly slots: () => readonly ArtifactSlot[];
+  readonly rehashing: () => { readonly blocks: number; readonly seconds: number };
   /** 0 while idle. */
   readonly lastStepAgeSeconds: () => number;
 }
@@ -111,6 +112,10 @@ export function registerSpotlightMetrics(registry: Registry, sources: SpotlightS
       for (const { slot, rehashed: share } of sources.slots()) rehashed.set({ ...labels, slot }, share);
     },
   });
+  counter('rehashed_blocks', 'Cached blocks whose codes were derived anew in the background', () => {
+    return sources.rehashing().blocks;
+  });
+  counter('rehash_seconds', 'Seconds the native engine spent on that', () => sources.rehashing().seconds);
   const artifact = new Gauge({
     name: 'spotlight:artifact_info',
     help: '1 for each loaded artifact, with what it is as labels',
@@ -125,21 +130,15 @@ export function registerSpotlightMetrics(registry: Registry, sources: SpotlightS
     },
   });
   const { device, deviceName, isa, threads } = sources.info;
-  new Gauge({
+  const backend = new Gauge({
     name: 'spotlight:backend_info',
     help: '1, with the attention backend and the device as labels',
     labelNames: [...names, 'backend', 'settings_digest', 'device', 'device_name', 'isa', 'threads'],
     registers,
-  }).set(
-    {
-      ...labels,
-      backend: sources.backend,
-      settings_digest: sources.settingsDigest,
-      device,
-      device_name: deviceName,
-      isa,
-      threads,
+    collect: () => {
+      backend.reset();
+      const now = { backend: sources.backend(), settings_digest: sources.settingsDigest };
+      backend.set({ ...labels, ...now, device, device_name: deviceName, isa, threads }, 1);
     },
-    1,
-  );
+  });
 }
