@@ -2,27 +2,17 @@
 // there at the next start, and a worker that lived through it rejoins by itself and serves.
 import assert from 'node:assert/strict';
 import { mkdtemp, rm } from 'node:fs/promises';
-import { createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 import { Child, eventually } from './child.js';
 import { completion } from './completion.js';
+import { freePort } from './free-port.js';
 
 const SERVE = fileURLToPath(import.meta.resolve('@spotlight/control-plane/cli/main.js'));
 const WORKER = fileURLToPath(new URL('./joining-worker.main.js', import.meta.url));
 const ROUNDS = 3;
-
-/** A port that is free now; the server under test must come back on the one that its worker knows. */
-async function freePort(): Promise<number> {
-  const server = createServer();
-  await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
-  const address = server.address();
-  assert.ok(address !== null && typeof address === 'object');
-  await new Promise((resolve) => server.close(resolve));
-  return address.port;
-}
 
 describe('the control plane killed with -9', () => {
   let dataDir: string;

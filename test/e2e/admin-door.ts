@@ -5,7 +5,7 @@ import { request } from 'node:http';
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { z } from 'zod';
 import { ARTIFACT } from '@spotlight/control-plane/admin/shapes.js';
-import type { FakeArtifact } from '../fakes/artifact.js';
+import type { ArtifactFile } from '@spotlight/control-plane/artifacts/artifact-file.fixture.js';
 
 export interface Answer {
   readonly status: number;
@@ -41,7 +41,7 @@ export class AdminDoor {
     return { status: response.status, body: parsed, code: error?.code, message: error?.message ?? '' };
   }
 
-  push({ bytes }: Pick<FakeArtifact, 'bytes'>, query = ''): Promise<Answer> {
+  push({ bytes }: Pick<ArtifactFile, 'bytes'>, query = ''): Promise<Answer> {
     return this.ask('POST', `artifacts${query}`, bytes);
   }
 

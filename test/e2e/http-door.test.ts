@@ -224,7 +224,10 @@ describe('HTTP door', () => {
       metrics = (await ask(at('/metrics'))).text;
     assert.match(metrics, count);
     assert.match(metrics, /spotlight:worker_state\{worker="w1",state="ready"\} 1/);
-    assert.match(metrics, /spotlight:gateway_completion_tokens_total\{model="fake-135m",artifact="5eed5eed5eed"\} \d+/);
+    assert.match(
+      metrics,
+      /spotlight:gateway_completion_tokens_total\{model="fake-135m",artifact="5eed5eed5eed"\} \d+/,
+    );
     assert.match(metrics, /spotlight:gateway_requests_in_flight 0/);
   });
 

@@ -3,7 +3,7 @@ import assert from 'node:assert/strict';
 import { readdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import { ADMITTED, UPLOAD } from '@spotlight/control-plane/admin/shapes.js';
-import { fakeArtifact } from '../fakes/artifact.js';
+import { artifactFile } from '@spotlight/control-plane/artifacts/artifact-file.fixture.js';
 import type { Answer } from './admin-door.js';
 import { AdminDoor, eventually, refused } from './admin-door.js';
 import type { Gateway } from './gateway.js';
@@ -26,7 +26,7 @@ describe('artifact uploads', () => {
     readdir(join(gateway.dataDir, 'artifacts', 'uploads')).catch(() => []);
 
   it('takes an upload in ranges, from where it stands', async () => {
-    const artifact = await fakeArtifact(4);
+    const artifact = await artifactFile(4);
     const { length } = artifact.bytes;
     const begin = (): Promise<Answer> =>
       door.ask('POST', 'artifacts/uploads', { size: length, digest: artifact.digest });
@@ -66,7 +66,7 @@ describe('artifact uploads', () => {
   });
 
   it('keeps what came of a range whose connection broke, and lets a new one take over a dead one', async () => {
-    const artifact = await fakeArtifact(5);
+    const artifact = await artifactFile(5);
     const { length } = artifact.bytes;
     const { body } = await door.ask('POST', 'artifacts/uploads', { size: length, digest: artifact.digest });
     const { id } = UPLOAD.parse(body);
@@ -88,10 +88,10 @@ describe('artifact uploads', () => {
   });
   it('refuses bad bytes by name, with nothing left behind', async () => {
     const before = (await door.ask('GET', 'artifacts')).body;
-    const foreign = await fakeArtifact(6, { fingerprint: 'f2'.repeat(32) });
-    const wide = await fakeArtifact(6, { headDim: 128 });
-    const deep = await fakeArtifact(6, { layers: [30] });
-    const odd = await fakeArtifact(6, { metadata: { note: 'a\0b' } });
+    const foreign = await artifactFile(6, { fingerprint: 'f2'.repeat(32) });
+    const wide = await artifactFile(6, { headDim: 128 });
+    const deep = await artifactFile(6, { layers: [30] });
+    const odd = await artifactFile(6, { metadata: { note: 'a\0b' } });
     await refused(
       door.push(foreign),
       400,
@@ -107,7 +107,7 @@ describe('artifact uploads', () => {
     );
     await refused(door.push(odd), 400, 'artifact_corrupt', /the metadata entry "note" is no plain text/);
 
-    const good = await fakeArtifact(2);
+    const good = await artifactFile(2);
     const nan = Buffer.from(good.bytes);
     nan.writeUInt16LE(0x7fc0, nan.length - 2);
     await refused(door.push({ bytes: nan }), 400, 'artifact_corrupt', /value \d+ is NaN or infinite/);
@@ -135,7 +135,7 @@ describe('artifact uploads', () => {
       /takes 1048576/,
     );
 
-    const other = await fakeArtifact(7);
+    const other = await artifactFile(7);
     const announced = { size: other.bytes.length, digest: other.digest };
     const { id } = UPLOAD.parse((await door.ask('POST', 'artifacts/uploads', announced)).body);
     const swapped = Buffer.from(other.bytes);

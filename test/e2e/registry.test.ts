@@ -13,8 +13,8 @@ import {
 } from '@spotlight/control-plane/admin/shapes.js';
 import type { FetchArtifactResponse } from '@spotlight/proto';
 import { FetchArtifactRequest, FleetClient } from '@spotlight/proto';
-import type { FakeArtifact } from '../fakes/artifact.js';
-import { fakeArtifact } from '../fakes/artifact.js';
+import type { ArtifactFile } from '@spotlight/control-plane/artifacts/artifact-file.fixture.js';
+import { artifactFile } from '@spotlight/control-plane/artifacts/artifact-file.fixture.js';
 import type { FakeWorker } from '../fakes/worker.js';
 import { FAKE_MODEL } from '../fakes/worker.js';
 import type { Answer } from './admin-door.js';
@@ -28,17 +28,17 @@ const TOKEN = 'a-join-token-of-this-test';
 describe('artifact registry', () => {
   let gateway: Gateway;
   let worker: FakeWorker;
-  let shipped: FakeArtifact;
-  let good: FakeArtifact;
-  let bad: FakeArtifact;
+  let shipped: ArtifactFile;
+  let good: ArtifactFile;
+  let bad: ArtifactFile;
   let door: AdminDoor;
 
   before(async function () {
     this.timeout(START_MS);
     [shipped, good, bad] = await Promise.all([
-      fakeArtifact(1),
-      fakeArtifact(2, { layers: [0, 29] }),
-      fakeArtifact(3),
+      artifactFile(1),
+      artifactFile(2, { layers: [0, 29] }),
+      artifactFile(3),
     ]);
     gateway = await startGateway(
       { auth: 'required' },

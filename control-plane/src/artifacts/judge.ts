@@ -13,6 +13,9 @@ export interface Bar {
 
 export const FLOOR = { iou: 0.2, keptMass: 0.6 } as const;
 
+/** Measurements come as 32-bit floats. */
+const ROUNDING = 1e-6;
+
 const NAMES = { iou: 'IoU', keptMass: 'kept mass' } as const;
 
 /** One sentence for what falls short; undefined when the artifact passes. */
@@ -24,7 +27,7 @@ export function whyRejected(measured: Measurement, { baseline, leastQuality }: B
   if (measured.layers.length === 0) return 'the worker measured no layer';
   const short = (['iou', 'keptMass'] as const).flatMap((name) => {
     const least = baseline === undefined ? FLOOR[name] : leastQuality * baseline[name];
-    if (measured[name] >= least) return [];
+    if (measured[name] >= least - ROUNDING) return [];
     const of =
       baseline === undefined
         ? 'the floor without an active artifact'

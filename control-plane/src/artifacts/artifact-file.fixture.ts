@@ -1,4 +1,4 @@
-// Artifacts for tests of the registry: small files that are whole and true by every rule, made for the fake workers' model unless told
+// Artifacts for tests of the registry: small files that are whole and true by every rule, made for one small model unless told
 // otherwise. Equal seeds give equal bytes, so a test can name an artifact before it is there.
 import { createHash } from 'node:crypto';
 import { mkdtemp, readFile, rm } from 'node:fs/promises';
@@ -6,14 +6,26 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import type { ArtifactTensor } from '@spotlight/cuda/artifact';
 import { writeArtifact } from '@spotlight/cuda/artifact';
-import { FAKE_FINGERPRINT } from './worker.js';
+import type { ModelDims } from '../storage/schema.js';
 
-export interface FakeArtifact {
+/** Of the model that files are made for unless told otherwise; its dims are below. */
+export const FINGERPRINT = 'f1'.repeat(32);
+export const DIMS: ModelDims = {
+  architecture: 'llama',
+  layers: 30,
+  queryHeads: 9,
+  kvHeads: 3,
+  headDim: 64,
+  vocabSize: 49_152,
+  maxModelLen: 8192,
+};
+
+export interface ArtifactFile {
   readonly bytes: Buffer;
   readonly digest: string;
 }
 
-export interface FakeArtifactOptions {
+export interface ArtifactFileOptions {
   readonly fingerprint?: string;
   /** Of the model's 30. */
   readonly layers?: readonly number[];
@@ -21,8 +33,8 @@ export interface FakeArtifactOptions {
   readonly metadata?: Readonly<Record<string, string>>;
 }
 
-export async function fakeArtifact(seed: number, options: FakeArtifactOptions = {}): Promise<FakeArtifact> {
-  const { fingerprint = FAKE_FINGERPRINT, layers = [0], headDim = 64, metadata = {} } = options;
+export async function artifactFile(seed: number, options: ArtifactFileOptions = {}): Promise<ArtifactFile> {
+  const { fingerprint = FINGERPRINT, layers = [0], headDim = 64, metadata = {} } = options;
   const tensor = (heads: number): ArtifactTensor => {
     const shape = [heads, headDim, 128];
     return {
@@ -36,7 +48,7 @@ export async function fakeArtifact(seed: number, options: FakeArtifactOptions = 
       [`layers.${layer}.query.weight`, tensor(9)],
     ]),
   );
-  const folder = await mkdtemp(join(tmpdir(), 'spotlight-fake-artifact-'));
+  const folder = await mkdtemp(join(tmpdir(), 'spotlight-artifact-file-'));
   try {
     const path = join(folder, 'artifact.safetensors');
     await writeArtifact(path, tensors, { ...metadata, model_fingerprint: fingerprint });
