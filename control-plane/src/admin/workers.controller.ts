@@ -1,6 +1,7 @@
 // /api/v1/workers: every worker ever seen with what is live of it, and draining.
 import { Body, Controller, Get, HttpCode, Inject, Param, Put } from '@nestjs/common';
 import { z } from 'zod';
+import { Actor } from '../auth/actor.js';
 import { Requires } from '../auth/auth.guard.js';
 import { Describe } from '../openapi/operation.js';
 import { parseBody } from '../openai/parse-body.js';
@@ -41,7 +42,7 @@ export class WorkersController {
     status: 204,
     errors: ['not_found'],
   })
-  async drain(@Param('id') id: string, @Body() body: unknown): Promise<void> {
-    await this.desired.setDrain(id, parseBody(DRAIN, body).drain);
+  async drain(@Param('id') id: string, @Body() body: unknown, @Actor() actor: string): Promise<void> {
+    await this.desired.setDrain(id, parseBody(DRAIN, body).drain, actor);
   }
 }

@@ -4,6 +4,7 @@
 import { Inject, Injectable } from '@nestjs/common';
 import { Directive, ErrorCode } from '@spotlight/proto';
 import { and, eq, inArray, sql } from 'drizzle-orm';
+import { audit } from '../audit/audit-log.js';
 import type { Config } from '../config/config.js';
 import { CONFIG } from '../config/config.js';
 import { ServiceError } from '../errors/service-error.js';
@@ -43,7 +44,7 @@ export class DesiredState {
   readonly #told = new Map<string, { generation: bigint; at: number }>();
 
   constructor(
-    @Inject(Storage) private readonly storage: Pick<Storage, 'query'>,
+    @Inject(Storage) private readonly storage: Pick<Storage, 'query' | 'transaction'>,
     @Inject(Registry) private readonly registry: Pick<Registry, 'flush'>,
     @Inject(Fleet) private readonly fleet: Pick<Fleet, 'direct' | 'snapshots' | 'detail'>,
     @Inject(CONFIG) private readonly config: Pick<Config, 'reportInterval'>,
@@ -86,21 +87,26 @@ export class DesiredState {
    * Lets a worker finish what it has and take nothing new, or takes that back. In force when this resolves, and after a restart.
    * @throws ServiceError NOT_FOUND for a worker never seen
    */
-  async setDrain(workerId: string, drain: boolean): Promise<void> {
+  async setDrain(workerId: string, drain: boolean, actor: string): Promise<void> {
     await this.registry.flush();
-    const rows = await this.storage.query((db) =>
-      db
+    const row = await this.storage.transaction(async (db) => {
+      const [before] = await db.select().from(workers).where(eq(workers.id, workerId)).for('update');
+      const [after] = await db
         .update(workers)
         .set({ drain, generation: sql`nextval('directive_generation')` })
         .where(eq(workers.id, workerId))
-        .returning(),
-    );
-    const row = rows[0];
-    if (row === undefined) {
-      throw new ServiceError(ErrorCode.NOT_FOUND, `No worker "${workerId}" has ever joined.`, {
-        field: 'id',
+        .returning();
+      if (before === undefined || after === undefined) {
+        throw new ServiceError(ErrorCode.NOT_FOUND, `No worker "${workerId}" has ever joined.`, {
+          field: 'id',
+        });
+      }
+      await audit(db, {
+        ...{ actor, action: 'worker.drain', kind: 'worker', object: workerId },
+        ...{ before: { drain: before.drain }, after: { drain } },
       });
-    }
+      return after;
+    });
     this.#tell(workerId, row);
   }
 

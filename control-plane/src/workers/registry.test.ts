@@ -3,7 +3,8 @@ import assert from 'node:assert/strict';
 import type { Directive } from '@spotlight/proto';
 import { ErrorCode, Load } from '@spotlight/proto';
 import { pino } from 'pino';
-import { workers } from '../storage/schema.js';
+import { eq } from 'drizzle-orm';
+import { auditLog, workers } from '../storage/schema.js';
 import type { Storage } from '../storage/storage.js';
 import type { TemporaryStorage } from '../storage/temporary-storage.fixture.js';
 import { temporaryStorage } from '../storage/temporary-storage.fixture.js';
@@ -150,7 +151,7 @@ describe('Registry', function () {
       registry.seen(snapshot('w6'), '1.0', 'ready');
       const generations: bigint[] = [];
       for (const drain of [true, false, true]) {
-        await desired().setDrain('w6', drain);
+        await desired().setDrain('w6', drain, 'k');
         const directive = sent.pop()?.[1];
         assert.equal(directive?.drain, drain);
         generations.push(directive.generation);
@@ -167,6 +168,20 @@ describe('Registry', function () {
       });
     });
 
+    it('has a line for every change, and who asked for it', async () => {
+      const lines = await database.storage.query((db) =>
+        db.select().from(auditLog).where(eq(auditLog.object, 'w6')).orderBy(auditLog.id),
+      );
+      assert.deepEqual(
+        lines.map(({ actor, action, before, after }) => [actor, action, before, after]),
+        [
+          ['k', 'worker.drain', { drain: false }, { drain: true }],
+          ['k', 'worker.drain', { drain: true }, { drain: false }],
+          ['k', 'worker.drain', { drain: false }, { drain: true }],
+        ],
+      );
+    });
+
     it('survives what the worker says of itself', async () => {
       registry.seen(snapshot('w6'), '1.0', 'ready');
       await registry.flush();
@@ -177,7 +192,10 @@ describe('Registry', function () {
     });
 
     it('names a worker that never was', async () => {
-      await assert.rejects(desired().setDrain('ghost', true), { code: ErrorCode.NOT_FOUND, field: 'id' });
+      await assert.rejects(desired().setDrain('ghost', true, 'k'), {
+        code: ErrorCode.NOT_FOUND,
+        field: 'id',
+      });
     });
   });
 });
