@@ -7,6 +7,7 @@
 #include "engine/resolve.h"
 #include "error.h"
 #include "train/cpu_trainer.h"
+#include "train/gpu/cuda_trainer.h"
 
 namespace spotlight::train {
 namespace {
@@ -104,14 +105,24 @@ std::vector<float> as_stored(const std::vector<float>& weights) {
   return rounded;
 }
 
+#ifndef SPOTLIGHT_CUDA
+std::unique_ptr<Trainer> make_cuda_trainer(std::unique_ptr<WeightFile>, const Recipe&, int32_t) {
+  throw Error(kDeviceUnavailable,
+              "device: this build of the native module has no CUDA; build it with SPOTLIGHT_CUDA=1 "
+              "npm run build -w cuda, or take device \"cpu\"");
+}
+#endif
+
 std::unique_ptr<Trainer> make_trainer(const TrainerOptions& options) {
-  if (options.device != "cpu")
-    throw Error(kInvalidArgument, "device: \"" + options.device + "\", must be \"cpu\"");
+  if (options.device != "cpu" && options.device != "cuda")
+    throw Error(kInvalidArgument,
+                "device: \"" + options.device + "\", must be \"cpu\" or \"cuda\"");
   std::unique_ptr<WeightFile> file = open_model(options.model);
   validate(file->config());
   EngineOptions engine;
   engine.threads = options.threads;
   const int32_t threads = resolved(engine, file->config()).threads;
+  if (options.device == "cuda") return make_cuda_trainer(std::move(file), options.recipe, threads);
   return make_cpu_trainer(std::move(file), options.recipe, threads);
 }
 

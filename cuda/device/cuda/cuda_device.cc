@@ -347,6 +347,7 @@ void CudaDevice<T>::run(const Tape& tape, bool captured) {
         break;
       case OpKind::kAttend:
         attention_->layer(op.layer, in(0), in(1), in(2), out(), stream);
+        if (watch_ && !captured) watch_(op.layer, in(0), stream);
         break;
       case OpKind::kSelect:
         gpu::gather(in(0), index_, count, out(), queue);

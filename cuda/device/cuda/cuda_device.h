@@ -7,6 +7,7 @@
 #include <cuda_runtime_api.h>
 
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <string>
 
@@ -50,6 +51,14 @@ class CudaDevice final : public Device {
   void rehash(int32_t plane, const int32_t* blocks, const int32_t* filled, int32_t count) override;
   void fill(const int32_t* blocks, int32_t count, uint64_t seed) override;
 
+  // For what looks into a step: called while a layer is launched, behind its attention; q has its
+  // RoPE, keys and values lie in the pool. Steps of prompts alone: a captured step would not call
+  // it again.
+  using Watch = std::function<void(int32_t layer, gpu::Rows<T> q, cudaStream_t stream)>;
+  void watch(Watch watch) { watch_ = std::move(watch); }
+  const CachePool& pool() const { return *pool_; }
+  cudaStream_t stream() const { return stream_.get(); }
+
   // Graphs captured so far. For tests.
   size_t graphs() const { return graphs_.size(); }
 
@@ -68,6 +77,7 @@ class CudaDevice final : public Device {
   DeviceOptions options_;
   bool with_graphs_;
   std::string name_, isa_;
+  Watch watch_;
   int32_t multiprocessors_ = 0, capability_ = 0;
   int64_t fault_after_ = -1;  // steps; -1: never
 
