@@ -15,6 +15,7 @@ const BENCHES: Readonly<Record<string, () => Promise<{ readonly bench: Bench }>>
   gateway: () => import('./gateway.js'),
   perplexity: () => import('./perplexity.js'),
   scheduler: () => import('./scheduler.js'),
+  swap: () => import('./swap.js'),
 };
 
 const err = (message: string): void => {
