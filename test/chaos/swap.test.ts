@@ -42,7 +42,16 @@ describe('artifacts changed under load', function () {
     system = await SwapSystem.start({
       workers: 2,
       workerScript: WORKER,
-      workerFlags: ['--model', 'dummy:fake', '--served-model-name', FAKE_MODEL, '--artifact', path],
+      workerFlags: [
+        '--model',
+        'dummy:fake',
+        '--served-model-name',
+        FAKE_MODEL,
+        '--artifact',
+        path,
+        '--quality-rate',
+        '0.5',
+      ],
     });
     assert.ok((await system.upload(other)).passed);
     const prompts = Array.from({ length: 8 }, (_, i) => `prompt ${i} ${'lorem ipsum '.repeat(8 * i)}`);
@@ -62,7 +71,7 @@ describe('artifacts changed under load', function () {
       swaps: SWAPS,
       streams: 16,
       order,
-      restMs: 500,
+      restMs: 300,
       limitMs: LIMIT_MS,
       log: () => undefined,
     });

@@ -162,7 +162,7 @@ const CASES: readonly Case[] = [
     rollout: {},
     workers: bad({ kept: 0.8 }),
     then: { kind: 'roll_back', outcome: 'rolled_back' },
-    saying: /kept mass 0\.800, at least 0\.870 is asked/,
+    saying: /kept mass 0\.800, at least 0\.848 is asked of 1000 samples/,
   },
   {
     name: 'rolls back for the IoU',

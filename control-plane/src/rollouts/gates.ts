@@ -28,6 +28,8 @@ export interface Reading {
 }
 
 const P95 = 0.95;
+/** Standard deviations that 95% of a normal distribution lie below. */
+const ONE_SIDED_95 = 1.645;
 /** Steps jitter by this much on any machine: a ratio of two tiny times says nothing. */
 const JITTER_S = 0.002;
 /** Fewer samples than these make no percentile. */
@@ -105,7 +107,7 @@ function quality(
   const ours = mean(candidate[sum], candidate.qualitySamples);
   const others = mean(stable[sum], stable.qualitySamples);
   const enough = candidate.qualitySamples >= minQualitySamples && stable.qualitySamples >= minQualitySamples;
-  const limit = others === null ? null : others - drop;
+  const limit = others === null ? null : others - drop - chance(others, candidate, stable);
   const name = gate === 'iou' ? 'IoU' : 'kept mass';
   return {
     gate,
@@ -115,9 +117,18 @@ function quality(
     limit,
     samples: candidate.qualitySamples,
     text: enough
-      ? `${name} ${fixed(ours)}, at least ${fixed(limit)} is asked (${fixed(others)} under the artifact it replaces)`
+      ? `${name} ${fixed(ours)}, at least ${fixed(limit)} is asked of ${candidate.qualitySamples} samples (${fixed(others)} under the artifact it replaces)`
       : `${candidate.qualitySamples} and ${stable.qualitySamples} of ${minQualitySamples} samples of the ${name}`,
   };
+}
+
+/**
+ * How far apart two means of shares may be by chance, at 95%. Workers tell sums alone, so the spread is bounded from above by that of
+ * samples that are all or nothing: few samples only take back what is plainly bad, more of them find less.
+ */
+function chance(mean: number, candidate: Counters, stable: Counters): number {
+  const variance = Math.max(0, mean * (1 - mean));
+  return ONE_SIDED_95 * Math.sqrt(variance * (1 / candidate.qualitySamples + 1 / stable.qualitySamples));
 }
 
 function latency(

@@ -32,8 +32,8 @@ export const GATES = z.strictObject({
   /** Requests that the candidate must have ended in a phase before it goes on. */
   minRequests: z.int().min(0).max(1_000_000).default(50),
   /** Quality samples, of the candidate and of the other, before their means are compared. */
-  minQualitySamples: z.int().min(1).max(1_000_000).default(200),
-  /** Most that the mean kept softmax mass may be lower, absolute. */
+  minQualitySamples: z.int().min(1).max(1_000_000).default(50),
+  /** Most that the mean kept softmax mass may be lower, absolute, beyond what chance may do. */
   keptMassDrop: gate(0.03, 1),
   /** Most that the mean IoU with the exact top may be lower, absolute. */
   iouDrop: gate(0.1, 1),
