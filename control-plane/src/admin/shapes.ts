@@ -90,6 +90,16 @@ export const AUDIT_ENTRY = z.strictObject({
   reason: z.string(),
 });
 
+const most = (limit: number): z.ZodNullable<z.ZodInt> => z.int().min(1).max(limit).nullable();
+
+/** Over all replicas; null: no limit. */
+export const KEY_LIMITS = z.strictObject({
+  requestsPerMinute: most(2 ** 31 - 1),
+  tokensPerMinute: most(Number.MAX_SAFE_INTEGER),
+  concurrentRequests: most(2 ** 31 - 1),
+  tokenBudget: most(Number.MAX_SAFE_INTEGER),
+});
+
 export const KEY = z.strictObject({
   id: z.string(),
   prefix: z.string(),
@@ -97,6 +107,8 @@ export const KEY = z.strictObject({
   scopes: z.array(z.string()),
   created: moment,
   lastUsed: moment.nullable(),
+  expires: moment.nullable(),
+  limits: KEY_LIMITS,
 });
 
 export const MODEL = z.strictObject({

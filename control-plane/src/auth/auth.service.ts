@@ -8,6 +8,8 @@ import { CONFIG } from '../config/config.js';
 import { ServiceError } from '../errors/service-error.js';
 import { sameSecret } from './key.js';
 import { KeyStore } from './key-store.js';
+import type { KeyLimits } from './limits.js';
+import { NO_LIMITS } from './limits.js';
 import type { Scope } from './scopes.js';
 import { allows } from './scopes.js';
 
@@ -16,14 +18,26 @@ export interface Principal {
   readonly keyId: string;
   readonly name: string;
   readonly scopes: readonly Scope[];
+  readonly limits: KeyLimits;
 }
 
-const OPERATOR: Principal = Object.freeze({ keyId: 'local', name: 'local', scopes: ['admin'] as const });
-const ADMIN_KEY: Principal = Object.freeze({ keyId: 'admin', name: 'admin key', scopes: ['admin'] as const });
+const OPERATOR: Principal = Object.freeze({
+  keyId: 'local',
+  name: 'local',
+  scopes: ['admin'] as const,
+  limits: NO_LIMITS,
+});
+const ADMIN_KEY: Principal = Object.freeze({
+  keyId: 'admin',
+  name: 'admin key',
+  scopes: ['admin'] as const,
+  limits: NO_LIMITS,
+});
 const JOIN_TOKEN: Principal = Object.freeze({
   keyId: 'join',
   name: 'join token',
   scopes: ['worker'] as const,
+  limits: NO_LIMITS,
 });
 
 @Injectable()
@@ -66,12 +80,14 @@ export class AuthService {
     if (scope === 'worker' && this.config.joinTokens.some((token) => sameSecret(key, token)))
       return JOIN_TOKEN;
     const info = await this.keys.find(key);
-    if (info !== undefined) return { keyId: info.id, name: info.name, scopes: info.scopes };
+    if (info !== undefined) {
+      return { keyId: info.id, name: info.name, scopes: info.scopes, limits: info.limits };
+    }
     throw new ServiceError(
       ErrorCode.UNAUTHENTICATED,
       scope === 'worker'
-        ? 'The join token is not known here; give the worker one of SPOTLIGHT_JOIN_TOKENS or a key of scope worker.'
-        : 'The API key is not known or has been revoked; ask the operator for another.',
+        ? 'The join token is not known here or has expired; give the worker one of SPOTLIGHT_JOIN_TOKENS or a key of scope worker.'
+        : 'The API key is not known, has been revoked or has expired; ask the operator for another.',
     );
   }
 }

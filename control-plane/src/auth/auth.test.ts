@@ -3,7 +3,9 @@ import assert from 'node:assert/strict';
 import { Metadata } from '@grpc/grpc-js';
 import { ErrorCode } from '@spotlight/proto';
 import { eq } from 'drizzle-orm';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { pino } from 'pino';
+import { AuditLog } from '../audit/audit-log.js';
 import { loadConfig } from '../config/config.js';
 import { apiKeys } from '../storage/schema.js';
 import type { Storage } from '../storage/storage.js';
@@ -13,6 +15,7 @@ import { AuthService, bearer } from './auth.service.js';
 import { FirstAdminKey } from './first-admin-key.js';
 import { makeKey } from './key.js';
 import { KeyStore } from './key-store.js';
+import { NO_LIMITS } from './limits.js';
 
 const log = pino({ level: 'silent' });
 const OPEN = loadConfig({}, {});
@@ -70,7 +73,7 @@ describe('auth', function () {
 
     it('holds a key to its scopes and names them', async () => {
       const auth = new AuthService(CLOSED, keys);
-      const { key } = await keys.create('app', ['generate']);
+      const { key } = await keys.create('app', ['generate'], 'tester');
       assert.equal((await auth.authenticate(key, 'generate')).name, 'app');
       await assert.rejects(auth.authenticate(key, 'admin'), {
         code: ErrorCode.PERMISSION_DENIED,
@@ -97,31 +100,64 @@ describe('auth', function () {
 
   describe('KeyStore', () => {
     it('stores no key, only its hash, and lists without either', async () => {
-      const { key, info } = await keys.create('secretive', ['generate', 'worker']);
+      const { key, info } = await keys.create('secretive', ['generate', 'worker'], 'tester');
       const [row] = await database.storage.query((db) =>
         db.select().from(apiKeys).where(eq(apiKeys.id, info.id)),
       );
       assert.ok(row && !JSON.stringify(row).includes(key.slice(-43)));
       const listed = (await keys.list()).find(({ id }) => id === info.id);
       assert.deepEqual(listed?.scopes, ['generate', 'worker']);
-      assert.deepEqual(Object.keys(listed).sort(), ['created', 'id', 'lastUsed', 'name', 'prefix', 'scopes']);
+      assert.deepEqual(Object.keys(listed).sort(), [
+        'created',
+        'expires',
+        'id',
+        'lastUsed',
+        'limits',
+        'name',
+        'prefix',
+        'scopes',
+      ]);
     });
 
     it('forgets a revoked key at once here, and elsewhere when it reads again', async () => {
-      const { key, info } = await keys.create('short-lived', ['generate']);
+      const { key, info } = await keys.create('short-lived', ['generate'], 'tester');
       const replica = new KeyStore(database.storage, log);
       assert.ok(await replica.find(key));
-      await keys.revoke(info.id);
+      await keys.revoke(info.id, 'tester');
       assert.equal(await keys.find(key), undefined);
       const later = new KeyStore(database.storage, log);
       assert.equal(await later.find(key), undefined);
       assert.ok(!(await keys.list()).some(({ id }) => id === info.id));
-      await assert.rejects(keys.revoke(info.id), { code: ErrorCode.NOT_FOUND });
+      await assert.rejects(keys.revoke(info.id, 'tester'), { code: ErrorCode.NOT_FOUND });
       await replica.onModuleDestroy();
     });
 
+    it('takes an expired key for none, and changes and writes down what it is told', async () => {
+      const expires = new Date(Date.now() + 300);
+      const { key, info } = await keys.create('brief', ['worker'], 'tester', { expires });
+      assert.equal((await keys.find(key))?.name, 'brief');
+      while (Date.now() <= expires.getTime()) await sleep(20);
+      assert.equal(await keys.find(key), undefined);
+      const limits = { requestsPerMinute: 3, tokenBudget: 1000 };
+      const changed = await keys.change(info.id, { expires: null, limits }, 'another');
+      assert.deepEqual(changed.limits, { ...NO_LIMITS, ...limits });
+      assert.equal((await keys.find(key))?.limits.requestsPerMinute, 3);
+      await assert.rejects(keys.change('none', { limits }, 'tester'), { code: ErrorCode.NOT_FOUND });
+      await keys.revoke(info.id, 'tester');
+      const lines = await new AuditLog(database.storage).list({ kind: 'key', object: info.id, limit: 9 });
+      assert.deepEqual(
+        lines.map(({ action, actor }) => [action, actor]),
+        [
+          ['revoke', 'tester'],
+          ['change', 'another'],
+          ['create', 'tester'],
+        ],
+      );
+      assert.ok(!JSON.stringify(lines).includes(key.slice(-43)));
+    });
+
     it('asks the database once for many, and never for guesses', async () => {
-      const { key } = await keys.create('busy', ['generate']);
+      const { key } = await keys.create('busy', ['generate'], 'tester');
       let queries = 0;
       const counting: Pick<Storage, 'query' | 'transaction'> = {
         query: (work) => {
@@ -139,7 +175,7 @@ describe('auth', function () {
     });
 
     it('writes down the last use', async () => {
-      const { key, info } = await keys.create('used', ['generate']);
+      const { key, info } = await keys.create('used', ['generate'], 'tester');
       await keys.find(key);
       const listed = (await keys.list()).find(({ id }) => id === info.id);
       assert.ok(listed?.lastUsed && Date.now() - listed.lastUsed.getTime() < 60_000);

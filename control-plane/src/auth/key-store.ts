@@ -5,11 +5,13 @@ import type { OnModuleDestroy } from '@nestjs/common';
 import { Inject, Injectable } from '@nestjs/common';
 import { ErrorCode } from '@spotlight/proto';
 import { and, desc, eq, isNull, sql } from 'drizzle-orm';
+import { audit } from '../audit/audit-log.js';
 import { ServiceError } from '../errors/service-error.js';
 import { apiKeys } from '../storage/schema.js';
 import { Storage } from '../storage/storage.js';
 import type { Log } from '../telemetry/log.js';
 import { LOG } from '../telemetry/log.js';
+import type { KeyLimits } from './limits.js';
 import { hashKey, makeKey, prefixOf, sameHash } from './key.js';
 import type { Scope } from './scopes.js';
 import { isScope } from './scopes.js';
@@ -29,6 +31,15 @@ export interface KeyInfo {
   readonly scopes: readonly Scope[];
   readonly created: Date;
   readonly lastUsed: Date | null;
+  /** null: good until revoked. */
+  readonly expires: Date | null;
+  readonly limits: KeyLimits;
+}
+
+/** What may be given with a new key, or changed of one. */
+export interface KeyTerms {
+  readonly expires?: Date | null;
+  readonly limits?: { readonly [L in keyof KeyLimits]?: KeyLimits[L] | undefined };
 }
 
 interface CachedKey {
@@ -58,26 +69,55 @@ export class KeyStore implements OnModuleDestroy {
     else if (age > TTL_MS) void this.#refresh();
     const found = this.#byPrefix.get(prefix);
     if (found === undefined || !sameHash(hashKey(key), found.hash)) return undefined;
+    const { expires } = found.info;
+    if (expires !== null && expires.getTime() <= Date.now()) return undefined;
     this.#uses.set(found.info.id, new Date());
     this.#usesTimer ??= setTimeout(() => void this.#flushUses(), USES_FLUSH_MS).unref();
     return found.info;
   }
 
   /** The only moment the key itself is known; good on this replica at once, on others within seconds. */
-  async create(name: string, scopes: readonly Scope[]): Promise<{ key: string; info: KeyInfo }> {
+  async create(
+    name: string,
+    scopes: readonly Scope[],
+    actor: string,
+    { expires = null, limits = {} }: KeyTerms = {},
+  ): Promise<{ key: string; info: KeyInfo }> {
     const { key, prefix, hash } = makeKey();
     const id = randomUUID();
-    const rows = await this.storage.query((db) =>
-      db
+    const info = await this.storage.transaction(async (db) => {
+      const [row] = await db
         .insert(apiKeys)
-        .values({ id, prefix, hash, name, scopes: [...scopes] })
-        .returning(),
-    );
-    const row = rows[0];
-    if (row === undefined) throw new Error('insert returned no row');
-    const info = infoOf(row);
+        .values({ id, prefix, hash, name, scopes: [...scopes], expires, ...limits })
+        .returning();
+      if (row === undefined) throw new Error('insert returned no row');
+      const made = infoOf(row);
+      await audit(db, { actor, action: 'create', kind: 'key', object: id, after: termsOf(made) });
+      return made;
+    });
     this.#byPrefix.set(prefix, { info, hash });
     return { key, info };
+  }
+
+  /**
+   * Changes what is given; in force here at once, on other replicas within seconds.
+   * @throws ServiceError NOT_FOUND when no live key has this id
+   */
+  async change(id: string, { expires, limits }: KeyTerms, actor: string): Promise<KeyInfo> {
+    const change = { ...limits, ...(expires === undefined ? {} : { expires }) };
+    const { before, after } = await this.storage.transaction(async (db) => {
+      const live = and(eq(apiKeys.id, id), isNull(apiKeys.revoked));
+      const [old] = await db.select().from(apiKeys).where(live).for('update');
+      if (old === undefined) throw noKey(id);
+      const [row = old] =
+        Object.keys(change).length === 0 ? [] : await db.update(apiKeys).set(change).where(live).returning();
+      const [was, is] = [termsOf(infoOf(old)), termsOf(infoOf(row))];
+      await audit(db, { actor, action: 'change', kind: 'key', object: id, before: was, after: is });
+      return { before: old, after: row };
+    });
+    const info = infoOf(after);
+    this.#byPrefix.set(before.prefix, { info, hash: after.hash });
+    return info;
   }
 
   async list(): Promise<KeyInfo[]> {
@@ -89,19 +129,18 @@ export class KeyStore implements OnModuleDestroy {
   }
 
   /** @throws ServiceError NOT_FOUND when no live key has this id */
-  async revoke(id: string): Promise<void> {
-    const rows = await this.storage.query((db) =>
-      db
+  async revoke(id: string, actor: string): Promise<void> {
+    const prefix = await this.storage.transaction(async (db) => {
+      const [row] = await db
         .update(apiKeys)
         .set({ revoked: sql`now()` })
         .where(and(eq(apiKeys.id, id), isNull(apiKeys.revoked)))
-        .returning({ prefix: apiKeys.prefix }),
-    );
-    const revoked = rows[0];
-    if (revoked === undefined) {
-      throw new ServiceError(ErrorCode.NOT_FOUND, `There is no key with the id "${id}".`, { field: 'id' });
-    }
-    this.#byPrefix.delete(revoked.prefix);
+        .returning({ prefix: apiKeys.prefix, name: apiKeys.name });
+      if (row === undefined) throw noKey(id);
+      await audit(db, { actor, action: 'revoke', kind: 'key', object: id, before: { name: row.name } });
+      return row.prefix;
+    });
+    this.#byPrefix.delete(prefix);
   }
 
   async onModuleDestroy(): Promise<void> {
@@ -145,6 +184,17 @@ export class KeyStore implements OnModuleDestroy {
 }
 
 function infoOf(row: typeof apiKeys.$inferSelect): KeyInfo {
-  const { id, prefix, name, scopes, created, lastUsed } = row;
-  return { id, prefix, name, scopes: scopes.filter(isScope), created, lastUsed };
+  const { id, prefix, name, scopes, created, lastUsed, expires } = row;
+  const { requestsPerMinute, tokensPerMinute, concurrentRequests, tokenBudget } = row;
+  const limits = { requestsPerMinute, tokensPerMinute, concurrentRequests, tokenBudget };
+  return { id, prefix, name, scopes: scopes.filter(isScope), created, lastUsed, expires, limits };
+}
+
+/** What of a key is worth a line of the audit log. */
+function termsOf({ name, scopes, expires, limits }: KeyInfo): Record<string, unknown> {
+  return { name, scopes, expires: expires?.toISOString() ?? null, ...limits };
+}
+
+function noKey(id: string): ServiceError {
+  return new ServiceError(ErrorCode.NOT_FOUND, `There is no key with the id "${id}".`, { field: 'id' });
 }

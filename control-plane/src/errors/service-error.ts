@@ -34,8 +34,9 @@ export class ServiceError extends Error {
     const row = ERROR_TABLE[code];
     this.field = options.field;
     this.openaiCode = options.openaiCode ?? row.openaiCode;
-    this.retryAfterSeconds = options.retryAfterSeconds ?? row.retryAfterSeconds;
     this.retryable = options.retryable ?? row.retryable;
+    this.retryAfterSeconds =
+      options.retryAfterSeconds ?? (this.retryable ? row.retryAfterSeconds : undefined);
   }
 
   get row(): ErrorRow {

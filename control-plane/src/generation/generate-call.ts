@@ -43,9 +43,14 @@ export class GenerateCall {
         code = status.CANCELLED;
       }
       this.#over = true;
+      record.usage = this.#generation?.usage ?? record.usage;
       this.#generation?.cancel();
       onEnded(record, code);
     });
+  }
+
+  get over(): boolean {
+    return this.#over;
   }
 
   /** Starts the request; its chunks follow. Throws ServiceError when it is not taken. */

@@ -12,7 +12,9 @@ import type {
   TokenizeRequest,
   TokenizeResponse,
 } from '@spotlight/proto';
-import { AuthService, callerOf } from '../auth/auth.service.js';
+import { AuthService } from '../auth/auth.service.js';
+import type { Ticket } from '../auth/key-limiter.js';
+import { KeyLimiter } from '../auth/key-limiter.js';
 import { grpcError } from '../errors/grpc-error.js';
 import { toServiceError } from '../errors/service-error.js';
 import { InferenceService } from '../inference/inference.service.js';
@@ -26,6 +28,7 @@ import { GenerateCall } from './generate-call.js';
 export class GenerationHandlers {
   constructor(
     @Inject(AuthService) private readonly auth: Pick<AuthService, 'authenticateCall'>,
+    @Inject(KeyLimiter) private readonly limiter: Pick<KeyLimiter, 'enter'>,
     @Inject(InferenceService) private readonly inference: Pick<InferenceService, 'generate'>,
     @Inject(TokenizeService) private readonly tokenizer: Pick<TokenizeService, 'tokenize'>,
     @Inject(ModelsService) private readonly models: Pick<ModelsService, 'served'>,
@@ -50,12 +53,18 @@ export class GenerationHandlers {
   }
 
   async #generate(stream: GenerateStream): Promise<void> {
+    let ticket: Ticket | undefined;
     const call = new GenerateCall(stream, (record, code) => {
+      ticket?.leave(record.tokens);
       this.requests.ended(record, 'Generation/Generate', code);
     });
+    const { record } = call;
     try {
-      call.record.caller = callerOf(await this.auth.authenticateCall(stream.metadata, 'generate'));
-      call.run(this.inference);
+      record.from(await this.auth.authenticateCall(stream.metadata, 'generate'));
+      ticket = await this.limiter.enter(record.caller, record.limits);
+      // A client that has left meanwhile has been counted out already, without a ticket.
+      if (call.over) ticket.leave(0);
+      else call.run(this.inference);
     } catch (error) {
       call.end(error);
     }
@@ -69,7 +78,7 @@ export class GenerationHandlers {
   ): Promise<void> {
     const record = new RequestRecord('grpc', requestIdFrom(undefined));
     try {
-      record.caller = callerOf(await this.auth.authenticateCall(call.metadata, 'generate'));
+      record.from(await this.auth.authenticateCall(call.metadata, 'generate'));
       callback(null, await work(call.request));
       this.requests.ended(record, route, status.OK);
     } catch (error) {

@@ -6,6 +6,7 @@ import type {
   RequestUpdate,
   SamplingParams,
   Submit,
+  Usage,
 } from '@spotlight/proto';
 import type { ServiceError } from '../errors/service-error.js';
 import type { ArtifactWish } from '../rollouts/canary.js';
@@ -48,6 +49,8 @@ export interface Generation {
   readonly workerId: string;
   /** How often another worker has gone on with it. */
   readonly replays: number;
+  /** So far; undefined before the first news. */
+  readonly usage: Usage | undefined;
   credit(steps: number): void;
   /** The client is gone: frees the request's blocks. Idempotent; no callback follows. */
   cancel(): void;

@@ -106,6 +106,13 @@ export class Relay implements Generation {
     return this.#replays;
   }
 
+  get usage(): Usage | undefined {
+    if (this.#usage === undefined) return undefined;
+    // Workers tell the usage first and last: between, the transcript knows more.
+    const completionTokens = Math.max(this.#usage.completionTokens, this.#transcript.tokens);
+    return { ...this.#usage, completionTokens };
+  }
+
   get #assigned(): WorkerSnapshot {
     if (this.#worker === undefined) throw new Error('a relay has no worker before begin()');
     return this.#worker;
@@ -358,11 +365,10 @@ export class Relay implements Generation {
     if (this.#ended) return;
     this.#ended = true;
     clearTimeout(this.#deadline);
-    if (this.#worker !== undefined && this.#usage !== undefined) {
-      this.parts.metrics.promptTokens.inc(this.#labels, this.#usage.promptTokens);
-      // Workers tell the usage first and last: of a request that ends between, the transcript knows more.
-      const completed = Math.max(this.#usage.completionTokens, this.#transcript.tokens);
-      this.parts.metrics.completionTokens.inc(this.#labels, completed);
+    const { usage } = this;
+    if (usage !== undefined) {
+      this.parts.metrics.promptTokens.inc(this.#labels, usage.promptTokens);
+      this.parts.metrics.completionTokens.inc(this.#labels, usage.completionTokens);
     }
     this.start.onEnd(this);
   }

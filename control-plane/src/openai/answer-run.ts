@@ -68,7 +68,6 @@ export class AnswerRun {
     const { request, record, sessionId, wish = {} } = this.asked;
     const fail = (error: ServiceError): void => {
       if (this.#ended) return;
-      this.#noteWorker();
       this.cancel();
       events.onError(this.#inClientsWords(error));
     };
@@ -103,6 +102,11 @@ export class AnswerRun {
 
   /** Idempotent; nothing is told afterwards. */
   cancel(): void {
+    if (!this.#ended) {
+      this.#noteWorker();
+      const usages = this.#generations.map(({ usage }) => usage);
+      if (usages.some((usage) => usage !== undefined)) this.asked.record.usage = total(usages);
+    }
     this.#ended = true;
     for (const generation of this.#generations) generation.cancel();
   }

@@ -1,5 +1,6 @@
 // R1, the door for OpenAI clients.
 import { Module } from '@nestjs/common';
+import { AuthModule } from '../auth/auth.module.js';
 import { InferenceModule } from '../inference/inference.module.js';
 import { ModelsModule } from '../models/models.module.js';
 import { ChatController } from './chat.controller.js';
@@ -8,7 +9,7 @@ import { ModelsController } from './models.controller.js';
 import { Responder } from './responder.js';
 
 @Module({
-  imports: [InferenceModule, ModelsModule],
+  imports: [AuthModule, InferenceModule, ModelsModule],
   controllers: [ChatController, CompletionsController, ModelsController],
   providers: [Responder],
 })

@@ -27,6 +27,7 @@ class FakeInference {
       model: ModelDescription.fromPartial({ id: 'm', fingerprint: 'f' }),
       seed: 1n,
       replays: 0,
+      usage: undefined,
       workerId: 'w',
       credit: () => undefined,
       cancel: () => {
@@ -86,7 +87,10 @@ describe('Responder', () => {
     request: OpenAiRequest,
     response: ServerResponse,
   ): Promise<void> =>
-    new Responder(inference).answer({
+    new Responder(inference, {
+      enter: () => Promise.resolve({ leave: () => undefined }),
+      headers: () => ({}),
+    }).answer({
       request,
       shape: new CompletionShape(request),
       sessionId: undefined,
@@ -120,6 +124,7 @@ describe('Responder', () => {
       const inference = new FakeInference();
       const { response } = await open();
       const answered = answer(inference, asked({ stream }), response);
+      await new Promise((resolve) => setImmediate(resolve)); // Its key's limits are asked first.
       inference.running[1]?.sink.onError(invalidArgument('prompt', 'Too long.'));
       inference.running[0]?.sink.onUpdate(
         RequestUpdate.fromPartial({ deltas: [{ choice: 0, text: 'late' }] }),

@@ -1,7 +1,11 @@
 // From an OpenAiRequest to its answer on the wire, streamed or whole. What runs behind it is answer-run.ts.
 import { Inject, Injectable } from '@nestjs/common';
+import type { ServerResponse } from 'node:http';
+import type { Ticket } from '../auth/key-limiter.js';
+import { KeyLimiter } from '../auth/key-limiter.js';
 import { CREDIT_WINDOW, CreditWindow } from '../inference/credit-window.js';
 import { InferenceService } from '../inference/inference.service.js';
+import type { RequestRecord } from '../telemetry/request-log.js';
 import { recordOf } from '../telemetry/request-log.js';
 import { AnswerRun } from './answer-run.js';
 import type { Asked, Recorded } from './answer-run.js';
@@ -11,14 +15,34 @@ import { SseWriter } from './sse-writer.js';
 
 @Injectable()
 export class Responder {
-  constructor(@Inject(InferenceService) private readonly inference: Pick<InferenceService, 'generate'>) {}
+  constructor(
+    @Inject(InferenceService) private readonly inference: Pick<InferenceService, 'generate'>,
+    @Inject(KeyLimiter) private readonly limiter: Pick<KeyLimiter, 'enter' | 'headers'>,
+  ) {}
 
   /** Resolves when the answer is written or the client has gone; rejects with a ServiceError while no header is out. */
-  answer(asked: Asked): Promise<void> {
-    // The client may have left while its body or key was read; its `close` will not come again.
-    if (asked.response.closed) return Promise.resolve();
-    const recorded = { ...asked, record: recordOf(asked.response) };
-    return asked.request.stream ? this.#stream(recorded) : this.#whole(recorded);
+  async answer(asked: Asked): Promise<void> {
+    const { response } = asked;
+    const record = recordOf(response);
+    const ticket = await this.#enter(record, response);
+    try {
+      // The client may have left while its body or key was read; its `close` will not come again.
+      if (response.closed) return;
+      const recorded = { ...asked, record };
+      await (asked.request.stream ? this.#stream(recorded) : this.#whole(recorded));
+    } finally {
+      ticket.leave(record.tokens);
+    }
+  }
+
+  /** A refusal carries the headers as well: they say when to come again. */
+  async #enter({ caller, limits }: RequestRecord, response: ServerResponse): Promise<Ticket> {
+    try {
+      return await this.limiter.enter(caller, limits);
+    } finally {
+      for (const [name, value] of Object.entries(this.limiter.headers(caller)))
+        response.setHeader(name, value);
+    }
   }
 
   #stream(asked: Recorded): Promise<void> {

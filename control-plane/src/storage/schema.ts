@@ -88,7 +88,40 @@ export const apiKeys = pgTable('api_keys', {
   created: moment('created').notNull().defaultNow(),
   lastUsed: moment('last_used'),
   revoked: moment('revoked'),
+  /** Good until then; null: until revoked. */
+  expires: moment('expires'),
+  /** Limits over all replicas; null: none. */
+  requestsPerMinute: integer('requests_per_minute'),
+  tokensPerMinute: bigint('tokens_per_minute', { mode: 'number' }),
+  concurrentRequests: integer('concurrent_requests'),
+  /** Prompt and generated tokens in the key's life. */
+  tokenBudget: bigint('token_budget', { mode: 'number' }),
 });
+
+/** What a key has used, by minute of the epoch; minute 0 is its whole life. Requests are counted when a replica leases them. */
+export const keyUsage = pgTable(
+  'key_usage',
+  {
+    keyId: text('key_id').notNull(),
+    kind: text('kind').$type<'requests' | 'tokens'>().notNull(),
+    minute: integer('minute').notNull(),
+    used: bigint('used', { mode: 'number' }).notNull(),
+  },
+  (table) => [primaryKey({ columns: [table.keyId, table.kind, table.minute] })],
+);
+
+/** Requests of a key that a replica may have under way, until its lease ends. */
+export const keySlots = pgTable(
+  'key_slots',
+  {
+    keyId: text('key_id').notNull(),
+    /** The replica's process. */
+    holder: text('holder').notNull(),
+    slots: integer('slots').notNull(),
+    expires: moment('expires').notNull(),
+  },
+  (table) => [primaryKey({ columns: [table.keyId, table.holder] })],
+);
 
 /** Facts of the installation, one a row, such as whether the first admin key has been shown. */
 export const settings = pgTable('settings', {

@@ -5,6 +5,7 @@ import { randomUUID } from 'node:crypto';
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import type { Principal } from '../auth/auth.service.js';
 import { callerOf } from '../auth/auth.service.js';
+import { NO_LIMITS } from '../auth/limits.js';
 import type { ServiceError } from '../errors/service-error.js';
 import type { Log } from './log.js';
 import { LOG } from './log.js';
@@ -21,6 +22,8 @@ export class RequestRecord {
   usage: Usage | undefined;
   /** Id of the API key. */
   caller: string | undefined;
+  /** Of that key. */
+  limits = NO_LIMITS;
   /** `ok` or the name of a row of errors/table.ts. */
   outcome = 'ok';
   /** What an unforeseen error was, for the log: the client is not told. */
@@ -30,6 +33,16 @@ export class RequestRecord {
     readonly door: 'http' | 'grpc',
     readonly requestId: string,
   ) {}
+
+  from(principal: Principal): void {
+    this.caller = callerOf(principal);
+    this.limits = principal.limits;
+  }
+
+  /** Prompt and generated tokens, as far as known. */
+  get tokens(): number {
+    return (this.usage?.promptTokens ?? 0) + (this.usage?.completionTokens ?? 0);
+  }
 
   fail(error: ServiceError): void {
     this.outcome = error.row.name;
@@ -45,7 +58,7 @@ export function recordOf(response: ServerResponse): RequestRecord {
   if (record === undefined) throw new Error('the request log is not installed before this route');
   // The guard leaves the principal on the request, after this record was made.
   const { principal } = response.req as { principal?: Principal };
-  if (principal !== undefined) record.caller = callerOf(principal);
+  if (principal !== undefined) record.from(principal);
   return record;
 }
 
