@@ -6,6 +6,7 @@ import { addArtifactCommand } from './artifact.js';
 import { addBenchCommand } from './bench.js';
 import { describeFailure, CliError, EXIT } from './cli-error.js';
 import { addGenerateCommand } from './generate.js';
+import { addKeyCommand } from './key.js';
 import { addRolloutCommand } from './rollout.js';
 import { addServeCommand } from './serve.js';
 import { addTrainCommand } from './train.js';
@@ -36,6 +37,7 @@ Not in this version: the eval command; see README.md.`,
   addTrainCommand(program);
   addArtifactCommand(program);
   addRolloutCommand(program);
+  addKeyCommand(program);
   addBenchCommand(program);
   return program;
 }
