@@ -28,6 +28,8 @@ function sharedCases(start: () => Promise<Storage>): void {
           'artifacts',
           'audit_log',
           'deployments',
+          'key_slots',
+          'key_usage',
           'models',
           'rollout_events',
           'rollouts',
