@@ -139,6 +139,9 @@ struct DeviceOptions {
   bool selectors = false;       // CPU: the backend serves evaluation methods, too
   AttentionCounters* counters = nullptr;
   AttendTap* tap = nullptr;  // of the CPU device alone
+  // Of a GPU: matrices stay in pinned host memory and come as they are needed. For a training,
+  // whose steps are long; a served step would wait for them.
+  bool stream_weights = false;
 };
 
 std::unique_ptr<Device> make_cpu_device(const DeviceOptions& options);

@@ -58,7 +58,7 @@ CudaDevice<T>::CudaDevice(const DeviceOptions& options, bool graphs)
       with_graphs_(graphs),
       stream_(highest_priority()),
       background_(lowest_priority()),
-      weights_(dtype_of<T>()),
+      weights_(dtype_of<T>(), options.stream_weights, options.config.vocab),
       matmul_(std::make_unique<Matmul>(dtype_of<T>())),
       most_tokens_(padded(options.max_tokens)),
       most_rows_(padded(std::min(options.max_sequences, options.max_tokens))),
@@ -307,7 +307,8 @@ template <typename T>
 void CudaDevice<T>::multiply(gpu::Rows<T> x, Weight weight, Weight bias, int32_t count,
                              gpu::Rows<T> out) {
   matmul_->run({reinterpret_cast<const uint16_t*>(x.data), x.stride, x.columns},
-               weights_.at(weight), weight.rows, bias ? weights_.at(bias) : nullptr, count,
+               weights_.ready(weight, stream_.get()), weight.rows,
+               bias ? weights_.at(bias) : nullptr, count,
                {reinterpret_cast<uint16_t*>(out.data), out.stride, out.columns}, stream_.get());
 }
 

@@ -54,6 +54,28 @@ DeviceOptions options_for(const ModelConfig& config, const char* backend) {
   return options;
 }
 
+// Prompts of a model whose matrices come from the host step by step: the very logits of one that
+// stays.
+template <typename T>
+void check_streamed() {
+  check::need_gpu();
+  const ModelConfig config = small("llama");
+  const RandomWeights weights(config, kIsHalf<T> ? Rounding::kFp16 : Rounding::kBf16);
+  const std::vector<int32_t> tokens = random_tokens(150, config.vocab, 3);
+  std::vector<std::vector<float>> results[2];
+  for (const bool streamed : {false, true}) {
+    DeviceOptions options = options_for<T>(config, "dense");
+    options.stream_weights = streamed;
+    CudaDevice<T> device(options, false);
+    const Transformer model(weights, device);
+    device.open_pool(8);
+    // Again and again: the order of the weights is learnt in the first step.
+    for (int round = 0; round < 3; round++)
+      results[streamed] = step(device, model, {{&tokens, 0, 150, {0, 1, 2}}}, true, config.vocab);
+  }
+  CHECK(results[0] == results[1]);
+}
+
 template <typename T>
 void check_model(const ModelConfig& config) {
   check::need_gpu();
@@ -137,6 +159,11 @@ TEST(heads_no_kernel_takes_are_refused_by_name) {
   config.head_dim = 32;
   CHECK_THROWS(CudaDevice<__nv_bfloat16>(options_for<__nv_bfloat16>(config, "dense"), true),
                "MODEL_UNSUPPORTED", "head_dim is 32");
+}
+
+TEST(streamed_weights_give_the_same_bits) {
+  check_streamed<__nv_bfloat16>();
+  check_streamed<__half>();
 }
 
 }  // namespace

@@ -7,6 +7,7 @@
 #include <cstring>
 #include <exception>
 #include <functional>
+#include <map>
 #include <mutex>
 #include <string>
 #include <system_error>
@@ -122,8 +123,85 @@ class CudaWeights::Uploader {
   std::vector<std::unique_ptr<Lane>> lanes_;
 };
 
-CudaWeights::CudaWeights(Dtype dtype) : dtype_(dtype) {}
+// Matrices in pinned memory and a ring of places for them on the device. Products come in the same
+// order every step: which follows which is learnt in the first, and later ones are sent ahead while
+// the GPU computes.
+class CudaWeights::Stream {
+ public:
+  void add(int32_t id, PinnedBuffer<uint16_t> values) {
+    largest_ = std::max(largest_, values.size());
+    matrices_[id].values = std::move(values);
+  }
+  bool holds(int32_t id) const { return matrices_.count(id) > 0; }
+  // No more come: takes the places.
+  void open() {
+    for (Place& place : places_) place.memory = DeviceBuffer<uint16_t>(largest_);
+  }
+
+  const uint16_t* ready(int32_t id, cudaStream_t stream) {
+    // What was launched since the last call reads the place given then.
+    if (last_ >= 0) {
+      CUDA_CHECK(cudaEventRecord(places_[matrices_[last_].place].used.get(), stream));
+      matrices_[last_].next = id;
+    }
+    Matrix& matrix = matrices_[id];
+    if (matrix.place < 0) fetch(id);
+    const Place& place = places_[matrix.place];
+    CUDA_CHECK(cudaStreamWaitEvent(stream, place.loaded.get(), 0));
+    last_ = id;
+    int32_t ahead = id;
+    for (int32_t i = 0; i < kAhead; i++) {
+      ahead = matrices_[ahead].next;
+      if (ahead < 0 || ahead == id) break;
+      if (matrices_[ahead].place < 0) fetch(ahead);
+    }
+    return place.memory.data();
+  }
+
+ private:
+  static constexpr int32_t kPlaces = 5, kAhead = 3;
+  struct Matrix {
+    PinnedBuffer<uint16_t> values;
+    int32_t place = -1, next = -1;
+  };
+  struct Place {
+    DeviceBuffer<uint16_t> memory;
+    CudaEvent loaded, used;
+    int32_t matrix = -1;
+  };
+
+  // Places are taken in turn. The one whose turn it is holds a matrix that was asked for before the
+  // last one: at most kAhead were fetched since, and there are two places more.
+  void fetch(int32_t id) {
+    Place& place = places_[turn_];
+    if (place.matrix >= 0) matrices_[place.matrix].place = -1;
+    Matrix& matrix = matrices_[id];
+    CUDA_CHECK(cudaStreamWaitEvent(copies_.get(), place.used.get(), 0));
+    CUDA_CHECK(cudaMemcpyAsync(place.memory.data(), matrix.values.data(), matrix.values.bytes(),
+                               cudaMemcpyHostToDevice, copies_.get()));
+    CUDA_CHECK(cudaEventRecord(place.loaded.get(), copies_.get()));
+    place.matrix = id;
+    matrix.place = turn_;
+    turn_ = (turn_ + 1) % kPlaces;
+  }
+
+  std::map<int32_t, Matrix> matrices_;
+  Place places_[kPlaces];
+  CudaStream copies_;
+  size_t largest_ = 0;
+  int32_t last_ = -1, turn_ = 0;
+};
+
+CudaWeights::CudaWeights(Dtype dtype, bool streamed, int64_t vocab)
+    : dtype_(dtype), streamed_(streamed), vocab_(vocab) {
+  if (streamed_) stream_ = std::make_unique<Stream>();
+}
 CudaWeights::~CudaWeights() = default;
+
+const uint16_t* CudaWeights::ready(Weight weight, cudaStream_t stream) {
+  if (stream_ == nullptr || !stream_->holds(weight.id)) return at(weight);
+  return stream_->ready(weight.id, stream);
+}
 
 Weight CudaWeights::load(const std::vector<const WeightView*>& views) {
   if (uploader_ == nullptr) uploader_ = std::make_unique<Uploader>();
@@ -133,6 +211,23 @@ Weight CudaWeights::load(const std::vector<const WeightView*>& views) {
     rows += view->rows;
     cols += view->cols;
     count += view->rows * view->cols;
+  }
+  const auto id = static_cast<int32_t>(weights_.size());
+  if (streamed_ && !vector && rows != vocab_) {
+    PinnedBuffer<uint16_t> values(static_cast<size_t>(count));
+    std::vector<float> wide;
+    uint16_t* out = values.data();
+    for (const WeightView* view : views) {
+      const int64_t step = std::max<int64_t>(1, kPiece / view->cols);
+      for (int64_t row = 0; row < view->rows; row += step) {
+        const int64_t some = std::min(step, view->rows - row);
+        turn(*view, row, some, dtype_, wide, out);
+        out += some * view->cols;
+      }
+    }
+    stream_->add(id, std::move(values));
+    weights_.emplace_back();
+    return {id, rows, views[0]->cols};
   }
   DeviceBuffer<uint16_t> memory(static_cast<size_t>(count));
   std::vector<Uploader::Piece> pieces;
@@ -147,10 +242,12 @@ Weight CudaWeights::load(const std::vector<const WeightView*>& views) {
   }
   uploader_->run(pieces, dtype_);
   weights_.push_back(std::move(memory));
-  const auto id = static_cast<int32_t>(weights_.size()) - 1;
   return vector ? Weight{id, 1, cols} : Weight{id, rows, views[0]->cols};
 }
 
-void CudaWeights::loaded() { uploader_.reset(); }
+void CudaWeights::loaded() {
+  uploader_.reset();
+  if (stream_ != nullptr) stream_->open();
+}
 
 }  // namespace spotlight

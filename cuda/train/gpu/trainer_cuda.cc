@@ -18,6 +18,9 @@ namespace spotlight::train {
 namespace {
 
 constexpr int32_t kChunk = 2048;  // tokens of a step of the prefill
+// A model whose weights in bf16 take more stays on the host and is streamed, so that a training of
+// any fits 16 GB.
+constexpr double kMostResident = 8e9;
 
 double seconds_since(std::chrono::steady_clock::time_point start) {
   return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
@@ -27,12 +30,21 @@ void copy(void* to, const void* from, size_t bytes, cudaMemcpyKind kind) {
   CUDA_CHECK(cudaMemcpy(to, from, bytes, kind));
 }
 
-DeviceOptions device_options(const ModelConfig& config, int32_t tokens) {
+bool streams(const WeightFile& file) {
+  double values = 0;
+  for (const auto& [name, view] : file.views())
+    values += static_cast<double>(view.rows) * static_cast<double>(view.cols);
+  return 2 * values > kMostResident;
+}
+
+DeviceOptions device_options(const WeightFile& file, int32_t tokens) {
   DeviceOptions options;
-  options.config = config;
+  options.config = file.config();
+  options.stream_weights = streams(file);
   options.backend = "dense";
   options.code_bits = 32;  // planes that nothing writes
-  options.max_tokens = std::min(kChunk, tokens);
+  // A streamed model comes once a chunk: one chunk, then.
+  options.max_tokens = options.stream_weights ? tokens : std::min(kChunk, tokens);
   options.max_sequences = 1;
   return options;
 }
@@ -43,9 +55,10 @@ class CudaTrainer final : public Trainer {
       : Trainer(std::move(weights), given),
         threads_(threads),
         index_(static_cast<size_t>(file().config().layers), -1),
-        device_(make_device("cuda", device_options(file().config(), recipe().sequence))),
+        device_(make_device("cuda", device_options(file(), recipe().sequence))),
         cuda_(static_cast<CudaDevice<__nv_bfloat16>&>(*device_)),
         model_(file(), *device_),
+        most_(streams(file()) ? recipe().sequence : std::min(kChunk, recipe().sequence)),
         blocks_(static_cast<size_t>((recipe().sequence + kBlockSize - 1) / kBlockSize)),
         layer_(recipe(), file().config(), cuda_.stream()) {
     const std::vector<int32_t>& layers = layout().layers;
@@ -187,7 +200,7 @@ class CudaTrainer final : public Trainer {
       row.block_table = blocks_.data();
       row.seated = from_ > 0;
       // Never one token alone: that is a step of decode, which is captured and not watched.
-      chunk_ = std::min(kChunk, count - from_);
+      chunk_ = std::min(most_, count - from_);
       if (count - from_ - chunk_ == 1) chunk_--;
       row.tokens = chunk_;
       row.position = from_;
@@ -229,6 +242,7 @@ class CudaTrainer final : public Trainer {
   std::unique_ptr<Device> device_;
   CudaDevice<__nv_bfloat16>& cuda_;
   Transformer model_;
+  int32_t most_;  // tokens of a step
   std::vector<int32_t> blocks_;
   CudaLayerTrainer layer_;
   DeviceBuffer<float> weights_, first_, second_, k_, q_;
