@@ -44,8 +44,8 @@ function compareLayer(layer: number, first: SafetensorsFile, second: Safetensors
     if (!name.startsWith(`layers.${layer}.`)) continue;
     const other = second.tensors.get(name);
     if (other?.shape.join() !== tensor.shape.join()) return { layer, presence: 'both' };
-    const b = toFloat32(name, other);
-    toFloat32(name, tensor).forEach((value, i) => {
+    const b = toFloat32(other);
+    toFloat32(tensor).forEach((value, i) => {
       const twin = b[i] ?? 0;
       difference += (value - twin) ** 2;
       ours += value ** 2;

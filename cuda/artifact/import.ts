@@ -5,6 +5,7 @@ import { readFile } from 'node:fs/promises';
 import { pathToFileURL } from 'node:url';
 import { parseArgs } from 'node:util';
 import { EngineError } from '../errors.js';
+import { fromHalf } from './half.js';
 import { readSafetensors } from './safetensors.js';
 import { writeArtifact } from './write.js';
 import type { ArtifactLayout } from './layout.js';
@@ -19,15 +20,15 @@ export interface ImportOptions {
   readonly fingerprint: string;
 }
 
-/** Values of an F32 or BF16 tensor. Throws EngineError INVALID_ARGUMENT for another type. */
-export function toFloat32(name: string, { dtype, data }: RawTensor): Float32Array {
+/** Values of a tensor. */
+export function toFloat32({ dtype, data }: RawTensor): Float32Array {
   if (dtype === 'F32')
     return Float32Array.from({ length: data.length / 4 }, (_, i) => data.readFloatLE(4 * i));
   if (dtype === 'BF16') {
     const words = Uint32Array.from({ length: data.length / 2 }, (_, i) => data.readUInt16LE(2 * i) << 16);
     return new Float32Array(words.buffer);
   }
-  throw new EngineError('INVALID_ARGUMENT', `${name}: trainers save F32 or BF16, this is ${dtype}`);
+  return Float32Array.from({ length: data.length / 2 }, (_, i) => fromHalf(data.readUInt16LE(2 * i)));
 }
 
 async function readMeta(path: string): Promise<Record<string, string>> {
@@ -46,7 +47,7 @@ async function readMeta(path: string): Promise<Record<string, string>> {
 export async function importArtifact(options: ImportOptions): Promise<ArtifactLayout> {
   const [raw, meta] = await Promise.all([readSafetensors(options.input), readMeta(options.meta)]);
   const tensors = new Map(
-    [...raw.tensors].map(([name, tensor]) => [name, { shape: tensor.shape, data: toFloat32(name, tensor) }]),
+    [...raw.tensors].map(([name, tensor]) => [name, { shape: tensor.shape, data: toFloat32(tensor) }]),
   );
   return writeArtifact(options.output, tensors, { ...meta, model_fingerprint: options.fingerprint });
 }

@@ -2,6 +2,7 @@
 // head served as they are (encoder mlp). The file is untrusted: nothing in it is executed, and every size is checked.
 import { readFile } from 'node:fs/promises';
 import { EngineError } from '../../errors.js';
+import { fromHalf } from '../half.js';
 import type { ArtifactLayout } from '../layout.js';
 import type { ArtifactTensor } from '../write.js';
 import { writeArtifact } from '../write.js';
@@ -14,15 +15,6 @@ const MOST_VALUES = 2 ** 28;
 
 function corrupt(what: string): EngineError {
   return new EngineError('ARTIFACT_CORRUPT', what);
-}
-
-/** Fraction bits of fp16 and the place of its exponent; subnormals and all. */
-function fromHalf(word: number): number {
-  const sign = word & 0x8000 ? -1 : 1;
-  const exponent = (word >> 10) & 31;
-  const fraction = word & 1023;
-  if (exponent === 31) return fraction === 0 ? sign * Number.POSITIVE_INFINITY : Number.NaN;
-  return sign * (exponent === 0 ? fraction * 2 ** -24 : (1 + fraction / 1024) * 2 ** (exponent - 15));
 }
 
 const WIDTH = { F32: 4, F16: 2, BF16: 2 } as const;

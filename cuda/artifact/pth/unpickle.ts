@@ -167,7 +167,7 @@ class Machine {
   private name(name: string, place: number): Value {
     if (!NAMES.has(name))
       throw refuse(
-        `it names ${JSON.stringify(name)} at byte ${place}, which no list of tensors needs; nothing was executed`,
+        `it names ${JSON.stringify(name.slice(0, 100))} at byte ${place}, which no list of tensors needs; nothing was executed`,
       );
     return { kind: 'name', name };
   }
@@ -240,7 +240,8 @@ function storageOf(id: Value): Value {
     elements?.kind !== 'number'
   )
     throw refuse('a persistent id that is no storage of bf16, fp16 or fp32');
-  if (!/^\d{1,9}$/.test(key.value)) throw refuse(`a storage named ${JSON.stringify(key.value)}`);
+  if (!/^\d{1,9}$/.test(key.value))
+    throw refuse(`a storage named ${JSON.stringify(key.value.slice(0, 100))}`);
   return { kind: 'storage', dtype, key: key.value, elements: elements.value };
 }
 

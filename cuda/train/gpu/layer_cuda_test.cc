@@ -23,6 +23,7 @@ template <typename T>
 DeviceBuffer<T> upload(const std::vector<T>& values) {
   DeviceBuffer<T> buffer(values.size());
   CUDA_CHECK(cudaMemcpy(buffer.data(), values.data(), buffer.bytes(), cudaMemcpyHostToDevice));
+  CUDA_CHECK(cudaDeviceSynchronize());  // other streams do not wait for it
   return buffer;
 }
 

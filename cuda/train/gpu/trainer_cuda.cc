@@ -26,8 +26,11 @@ double seconds_since(std::chrono::steady_clock::time_point start) {
   return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
 }
 
-void copy(void* to, const void* from, size_t bytes, cudaMemcpyKind kind) {
-  CUDA_CHECK(cudaMemcpy(to, from, bytes, kind));
+// On the stream that works with it: a copy on the default stream may still be on its way when
+// another stream starts.
+void copy(void* to, const void* from, size_t bytes, cudaMemcpyKind kind, cudaStream_t stream) {
+  CUDA_CHECK(cudaMemcpyAsync(to, from, bytes, kind, stream));
+  CUDA_CHECK(cudaStreamSynchronize(stream));
 }
 
 bool streams(const WeightFile& file) {
@@ -114,9 +117,8 @@ class CudaTrainer final : public Trainer {
                                    2 * sizeof(double), cudaMemcpyDeviceToDevice, cuda_.stream()));
       }
     }
-    CUDA_CHECK(cudaStreamSynchronize(cuda_.stream()));
     std::vector<double> losses(losses_.size());
-    copy(losses.data(), losses_.data(), losses_.bytes(), cudaMemcpyDeviceToHost);
+    copy(losses.data(), losses_.data(), losses_.bytes(), cudaMemcpyDeviceToHost, cuda_.stream());
     for (size_t i = 0; i < layers; i++) {
       double loss = 0;
       for (int32_t u = 0; u < updates; u++) loss += losses[2 * (i * updates + u)] / updates;
@@ -151,9 +153,8 @@ class CudaTrainer final : public Trainer {
     QualityReport report;
     for (size_t i = 0; i < layout().layers.size(); i++) {
       gather(i, count);
-      CUDA_CHECK(cudaStreamSynchronize(cuda_.stream()));
-      copy(k.data(), k_.data(), k.size() * sizeof(float), cudaMemcpyDeviceToHost);
-      copy(q.data(), queries(i), q.size() * sizeof(float), cudaMemcpyDeviceToHost);
+      copy(k.data(), k_.data(), k.size() * sizeof(float), cudaMemcpyDeviceToHost, cuda_.stream());
+      copy(q.data(), queries(i), q.size() * sizeof(float), cudaMemcpyDeviceToHost, cuda_.stream());
       layer.take(input);
       const auto quality =
           layer.measure(weights.data() + static_cast<int64_t>(i) * layout().layer_size);
@@ -164,20 +165,20 @@ class CudaTrainer final : public Trainer {
   }
 
   void read(TrainerState& state) const override {
-    const auto take = [](const DeviceBuffer<float>& from, std::vector<float>& to) {
+    const auto take = [this](const DeviceBuffer<float>& from, std::vector<float>& to) {
       to.resize(from.size());
-      copy(to.data(), from.data(), from.bytes(), cudaMemcpyDeviceToHost);
+      copy(to.data(), from.data(), from.bytes(), cudaMemcpyDeviceToHost, cuda_.stream());
     };
-    CUDA_CHECK(cudaStreamSynchronize(cuda_.stream()));
     take(weights_, state.weights);
     take(first_, state.first);
     take(second_, state.second);
   }
   void write(const TrainerState& state) override {
-    CUDA_CHECK(cudaStreamSynchronize(cuda_.stream()));
-    copy(weights_.data(), state.weights.data(), weights_.bytes(), cudaMemcpyHostToDevice);
-    copy(first_.data(), state.first.data(), first_.bytes(), cudaMemcpyHostToDevice);
-    copy(second_.data(), state.second.data(), second_.bytes(), cudaMemcpyHostToDevice);
+    copy(weights_.data(), state.weights.data(), weights_.bytes(), cudaMemcpyHostToDevice,
+         cuda_.stream());
+    copy(first_.data(), state.first.data(), first_.bytes(), cudaMemcpyHostToDevice, cuda_.stream());
+    copy(second_.data(), state.second.data(), second_.bytes(), cudaMemcpyHostToDevice,
+         cuda_.stream());
   }
 
  private:
@@ -189,7 +190,7 @@ class CudaTrainer final : public Trainer {
     if (q_.size() < wanted) q_ = DeviceBuffer<float>(wanted);
     if (positions_.size() < positions.size()) positions_ = DeviceBuffer<int32_t>(positions.size());
     copy(positions_.data(), positions.data(), positions.size() * sizeof(int32_t),
-         cudaMemcpyHostToDevice);
+         cudaMemcpyHostToDevice, cuda_.stream());
     const auto count = static_cast<int32_t>(tokens.size());
     std::vector<int32_t> at(tokens.size());
     std::iota(at.begin(), at.end(), 0);

@@ -27,7 +27,7 @@ describe('Corpus', () => {
   it('gives whole texts of consecutive words, each once an epoch, those held out never', async () => {
     await writeFile(join(folder, 'a.txt'), numbers(10_000, 5000));
     const corpus = await open();
-    assert.ok(corpus.texts > 80 && corpus.texts < 100, String(corpus.texts));
+    assert.ok(corpus.texts > 80 && corpus.texts < 98, String(corpus.texts));
     assert.equal(corpus.heldOutTexts, 2);
     const seen = new Set<number>();
     for (let step = 0; step < corpus.texts; step++) {
@@ -39,7 +39,11 @@ describe('Corpus', () => {
       seen.add(tokens[0] ?? 0);
     }
     assert.equal(seen.size, corpus.texts);
-    for (let i = 0; i < 2; i++) assert.ok(!seen.has((await corpus.heldOut(i))[0] ?? 0));
+    for (let i = 0; i < 2; i++) {
+      const [first = 0] = await corpus.heldOut(i);
+      // Nor does any text reach into them.
+      for (const start of seen) assert.ok(Math.abs(start - first) > 50, `${start} and ${first}`);
+    }
   });
 
   it('gives the same text for a step whenever it is asked, and another order for another seed', async () => {

@@ -54,6 +54,13 @@ export function shuffled(count: number, seed: number, epoch: number): Uint32Arra
   return order;
 }
 
+/** Windows to train on. Where text is denser than the samples a window reads on into the next, so neighbours of those kept stay out, too. */
+function apartFrom(kept: Uint32Array, windows: number): Uint32Array {
+  const all = Uint32Array.from({ length: windows }, (_, i) => i);
+  const apart = all.filter((i) => kept.every((other) => Math.abs(i - other) > 1));
+  return apart.length > 0 ? apart : all.filter((i) => !kept.includes(i));
+}
+
 export class Corpus {
   private epoch = -1;
   private order: Uint32Array = new Uint32Array();
@@ -91,7 +98,7 @@ export class Corpus {
     }
     const held = options.heldOut > 0 ? Math.max(1, Math.min(options.heldOut, Math.floor(windows / 20))) : 0;
     const kept = Uint32Array.from({ length: held }, (_, i) => Math.floor(((i + 0.5) * windows) / held));
-    const training = Uint32Array.from({ length: windows }, (_, i) => i).filter((i) => !kept.includes(i));
+    const training = apartFrom(kept, windows);
     return new Corpus(index, encoder, options, bytesPerToken, training, kept);
   }
 
