@@ -23,6 +23,7 @@ import type { Verdict } from '../artifacts/validation.js';
 import { Validation } from '../artifacts/validation.js';
 import { Actor } from '../auth/actor.js';
 import { Requires } from '../auth/auth.guard.js';
+import { invalidArgument } from '../errors/service-error.js';
 import { Describe } from '../openapi/operation.js';
 import { parseBody } from '../openai/parse-body.js';
 import { bytesOf, lengthOf, rangeStart } from './byte-headers.js';
@@ -111,6 +112,9 @@ export class ArtifactsController {
   ): Promise<void> {
     const start = rangeStart(request.headers.range);
     const { digest: whole, size, body } = await this.artifacts.bytes(digest, start ?? 0);
+    if (start !== undefined && start >= size) {
+      throw invalidArgument('range', `The artifact has ${size} bytes; a range begins below that.`);
+    }
     const headers = {
       'content-type': 'application/octet-stream',
       'content-length': size - (start ?? 0),

@@ -4,6 +4,7 @@ import { EngineError } from '@spotlight/cuda/artifact';
 import { ErrorCode } from '@spotlight/proto';
 import { invalidArgument, ServiceError } from '../errors/service-error.js';
 import type { ModelDims } from '../storage/schema.js';
+import { isStorable } from '../storage/storable.js';
 import { shortDigest } from './states.js';
 
 export interface KnownModel {
@@ -59,9 +60,4 @@ function mismatch(what: string): ServiceError {
   return new ServiceError(ErrorCode.FAILED_PRECONDITION, `The artifact ${what}.`, {
     openaiCode: 'artifact_mismatch',
   });
-}
-
-/** Postgres holds neither NUL nor half a surrogate pair. */
-function isStorable(text: string): boolean {
-  return !text.includes('\0') && !/\p{Surrogate}/u.test(text);
 }

@@ -15,13 +15,16 @@ import { Admission } from './admission.js';
 import type { BlobStore } from './blobs/blob-store.js';
 import { BLOB_STORE } from './blobs/blob-store.js';
 
-const AGAIN_MS = 15_000;
+const FIRST_WAIT_MS = 5_000;
+const MAX_WAIT_MS = 10 * 60_000;
 
 @Injectable()
 export class Adoption implements OnModuleInit, OnModuleDestroy {
   #running: Promise<void> | undefined;
   #again = false;
   #timer: NodeJS.Timeout | undefined;
+  /** Doubles while nobody can hand the bytes over; a change of the fleet is a new hope. */
+  #waitMs = FIRST_WAIT_MS;
   #unsubscribe: () => void = () => undefined;
   #closed = false;
 
@@ -35,7 +38,10 @@ export class Adoption implements OnModuleInit, OnModuleDestroy {
   ) {}
 
   onModuleInit(): void {
-    this.#unsubscribe = this.fleet.onChange(() => void this.look());
+    this.#unsubscribe = this.fleet.onChange(() => {
+      this.#waitMs = FIRST_WAIT_MS;
+      void this.look();
+    });
   }
 
   async onModuleDestroy(): Promise<void> {
@@ -76,7 +82,9 @@ export class Adoption implements OnModuleInit, OnModuleDestroy {
       this.log.warn({ err: error }, 'which artifacts have no bytes could not be read');
       left = true;
     }
-    if (left && !this.#closed) this.#timer = setTimeout(() => void this.look(), AGAIN_MS).unref();
+    if (!left || this.#closed) return;
+    this.#timer = setTimeout(() => void this.look(), this.#waitMs).unref();
+    this.#waitMs = Math.min(2 * this.#waitMs, MAX_WAIT_MS);
   }
 
   async #adopt(digest: string): Promise<boolean> {

@@ -35,7 +35,7 @@ describe('whyRejected', () => {
       'names the floor where nothing is active',
       measured(FLOOR.iou - 0.01, 1),
       { baseline: undefined, leastQuality: 0.8 },
-      /below 0\.200, the floor without an active artifact/,
+      /below 0\.300, the floor without an active artifact/,
     ],
     [
       'takes no number for a measurement',

@@ -1,5 +1,6 @@
 // A validation's verdict: a pure function of what a worker measured and of what it is held against, the active artifact on the same
-// text, or fixed floors where there is none. The floors stand well above what random projections reach and well below any training.
+// text, or fixed floors where there is none. With the default model random projections reach about 0.20 and 0.72 there, trained ones 0.54
+// and 0.93: the floors stand between.
 import type { ArtifactQuality } from '../storage/schema.js';
 
 export type Measurement = Pick<ArtifactQuality, 'iou' | 'keptMass' | 'layers'>;
@@ -11,7 +12,7 @@ export interface Bar {
   readonly leastQuality: number;
 }
 
-export const FLOOR = { iou: 0.2, keptMass: 0.6 } as const;
+export const FLOOR = { iou: 0.3, keptMass: 0.8 } as const;
 
 /** Measurements come as 32-bit floats. */
 const ROUNDING = 1e-6;

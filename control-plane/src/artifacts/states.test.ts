@@ -19,7 +19,7 @@ describe('states of an artifact', () => {
       validated: 'validated rejected active - active retired',
       active: 'active active active validated active -',
       retired: '- - - - - -',
-      rejected: 'validated rejected - - - retired',
+      rejected: 'validated rejected - - active retired',
     });
   });
 

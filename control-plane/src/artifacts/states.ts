@@ -14,7 +14,7 @@ export type ArtifactEvent = 'pass' | 'fail' | 'activate' | 'supersede' | 'adopt'
 
 const MOVES: Readonly<Record<ArtifactState, Readonly<Partial<Record<ArtifactEvent, ArtifactState>>>>> = {
   draft: { pass: 'validated', fail: 'rejected', adopt: 'active', retire: 'retired' },
-  rejected: { pass: 'validated', fail: 'rejected', retire: 'retired' },
+  rejected: { pass: 'validated', fail: 'rejected', adopt: 'active', retire: 'retired' },
   validated: { pass: 'validated', fail: 'rejected', activate: 'active', adopt: 'active', retire: 'retired' },
   // Measuring what is in use changes what is known of it; taking it away is a rollout's business.
   active: { pass: 'active', fail: 'active', activate: 'active', adopt: 'active', supersede: 'validated' },

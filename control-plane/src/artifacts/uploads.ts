@@ -124,7 +124,8 @@ export class Uploads {
       await this.append(id, 0, body, announcement.size);
       return await this.complete(id, actor);
     } catch (error) {
-      await this.admission.drop(id);
+      // What cannot be dropped now is swept; the caller wants to know what went wrong first.
+      await this.admission.drop(id).catch(() => undefined);
       throw error;
     }
   }

@@ -91,7 +91,8 @@ async function validate(
     process.stdout.write(`${artifact.digest}  ${artifact.state}${measured}${against}  (${deployment})\n`);
     if (passed && reason !== '') process.stdout.write(`forced, though ${reason}\n`);
   }
-  if (!passed) throw new CliError(`The artifact was rejected: ${reason}. --force lets it pass all the same.`);
+  if (!passed)
+    throw new CliError(`The artifact does not pass: ${reason}. --force lets it pass all the same.`);
 }
 
 async function list(flags: ListFlags): Promise<void> {

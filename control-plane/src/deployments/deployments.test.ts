@@ -149,6 +149,16 @@ describe('deployments', function () {
     assert.equal(await stateOf('r'), 'retired');
   });
 
+  it('takes nothing unfit from a worker into its rows', async () => {
+    const odd = joining('a', 'x');
+    const nul = { ...odd, model: { ...odd.model, settings: '{"note":["a\\u0000b"]}' } };
+    const slots = [ArtifactSlot.fromPartial({ ...odd.slots[0], artifactDigest: 'not a digest' })];
+    const row = await join.settle({ ...nul, slots });
+    assert.deepEqual([row.settings, row.activeArtifact], [null, null]);
+    const newer = [ArtifactSlot.fromPartial({ ...odd.slots[0], encoder: 'of-tomorrow' })];
+    assert.equal((await join.settle({ ...odd, slots: newer })).activeArtifact, null);
+  });
+
   it('makes up for a database that was away', async () => {
     let away = true;
     const flaky = {

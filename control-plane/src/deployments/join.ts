@@ -8,6 +8,7 @@ import { and, eq, sql } from 'drizzle-orm';
 import { audit } from '../audit/audit-log.js';
 import { invalidArgument, ServiceError } from '../errors/service-error.js';
 import { artifacts, deployments } from '../storage/schema.js';
+import { isStorable } from '../storage/storable.js';
 import type { Transaction } from '../storage/storage.js';
 import { Storage } from '../storage/storage.js';
 import type { Log } from '../telemetry/log.js';
@@ -21,6 +22,8 @@ import { activate } from './deployment-rows.js';
 import { isOf, keyOf } from './deployments.service.js';
 
 const AGAIN_MS = 2_000;
+const DIGEST = /^[0-9a-f]{64}$/;
+const MAX_SETTINGS = 65_536;
 
 @Injectable()
 export class DeploymentJoin implements OnModuleInit, OnModuleDestroy {
@@ -173,6 +176,8 @@ async function registerUnread(
   actor: string,
 ): Promise<void> {
   const { artifactDigest: digest, encoder, bits } = slot;
+  if (!DIGEST.test(digest))
+    throw invalidArgument('artifact_digest', 'Its digest is not 64 lower-case hex digits.');
   if (encoder !== 'linear-asym' && encoder !== 'mlp') {
     throw invalidArgument('encoder', `Its encoder "${encoder}" is not one that this server knows.`);
   }
@@ -202,13 +207,20 @@ async function registerUnread(
   });
 }
 
+/** For people to read; what is no object, or cannot be stored, is left out. */
 function parseSettings(text: string): Record<string, unknown> | null {
   try {
-    const value: unknown = JSON.parse(text);
-    return typeof value === 'object' && value !== null && !Array.isArray(value)
-      ? (value as Record<string, unknown>)
-      : null;
+    const value: unknown = text.length > MAX_SETTINGS ? null : JSON.parse(text);
+    if (typeof value !== 'object' || value === null || Array.isArray(value)) return null;
+    return isStorableJson(value) ? (value as Record<string, unknown>) : null;
   } catch {
     return null;
   }
+}
+
+/** Escapes hide from a look at the text, so it is the strings themselves that are looked at. */
+function isStorableJson(value: unknown): boolean {
+  if (typeof value === 'string') return isStorable(value);
+  if (typeof value !== 'object' || value === null) return true;
+  return Object.entries(value).every(([name, entry]) => isStorable(name) && isStorableJson(entry));
 }

@@ -182,7 +182,7 @@ export const artifacts = pgTable(
   (table) => [index('artifacts_fingerprint').on(table.fingerprint)],
 );
 
-/** Uploads under way. How far one has come is what the blob store holds of it, so no row is written a range. */
+/** Uploads under way. How far one has come is what the blob store holds of it; a row only says that somebody still cares. */
 export const artifactUploads = pgTable('artifact_uploads', {
   id: text('id').primaryKey(),
   /** Bytes announced. */
