@@ -14,7 +14,7 @@ export interface HeldSlot {
   readonly epoch: bigint;
 }
 
-/** Hears of every change of a slot's artifact, before a request can be pinned to it. */
+/** Hears of every change of a slot's artifact that requests may be pinned to, before one can be. */
 export type SlotListener = (slot: SlotId, loaded: boolean) => void;
 
 export class SlotTable {
@@ -62,7 +62,7 @@ export class SlotTable {
     try {
       const info = await this.native.loadArtifact(slot, path);
       this.#epochs.set(slot, (this.#epochs.get(slot) ?? 0n) + 1n);
-      this.#tell(slot, true);
+      if (!closed) this.#tell(slot, true);
       return info;
     } finally {
       if (!closed) this.#closed.delete(slot);

@@ -60,14 +60,18 @@ export class Intake {
         'attention.backend "spotlight" needs an artifact and none is loaded; ask for "dense" or load one';
       return refusal(ErrorCode.FAILED_PRECONDITION, message, 'attention.backend');
     }
+    const salt = this.#salt(resolved.attention, artifactDigest, source.requestId);
+    const backend = resolved.attention.backend ?? this.options.attention.backend;
     return new Request(source, resolved, {
       arrival: this.#arrivals++,
       at: now,
       slot,
       artifactDigest,
-      salt: this.#salt(resolved.attention, artifactDigest, source.requestId),
+      // A measurement retrieves in contexts that clients' requests attend to densely.
+      salt: source.measure === undefined ? salt : `${salt ?? ''}\nmeasured`,
+      retrieves: backend === 'spotlight' && artifactDigest !== '',
       // What an evicting method keeps depends on every query of the prompt: no prefix hit may hide one.
-      ...(evicts(resolved.attention.backend ?? this.options.attention.backend) && { saltFrom: 0 }),
+      ...(evicts(backend) && { saltFrom: 0 }),
       texts,
       client,
     });

@@ -34,6 +34,19 @@ describe('the pace of rehashing', () => {
     assert.ok(Math.max(...delays.slice(20)) <= 0.25 * 0.02 + 1e-9);
   });
 
+  it('waits until a batch that took longer than it had earned is paid for', () => {
+    const pace = new RehashPace(0.05);
+    while (pace.blocks(true) === 0) pace.stepped(0.02);
+    pace.spent(0.5, 1, true);
+    assert.equal(pace.blocks(true), 0);
+    let steps = 0;
+    while (pace.blocks(true) === 0) {
+      pace.stepped(0.02);
+      steps++;
+    }
+    assert.ok(steps >= 480, `${steps} steps`);
+  });
+
   it('takes all of the time when nothing runs, in batches a newcomer can wait for', () => {
     const pace = new RehashPace(0.05);
     assert.equal(pace.blocks(false), 1, 'nothing is known of a block yet');

@@ -29,7 +29,7 @@ export class RehashPace {
   blocks(busy: boolean): number {
     const seconds = busy ? this.#earned : IDLE_BATCH_SECONDS;
     const fit = Math.floor(seconds / this.#blockSeconds + 1e-9);
-    return Math.min(busy ? fit : Math.max(1, fit), MOST_BLOCKS);
+    return Math.min(Math.max(busy ? 0 : 1, fit), MOST_BLOCKS);
   }
 
   /** So many blocks took so long. */

@@ -23,6 +23,8 @@ export interface Birth {
   readonly artifactDigest: string;
   /** Cache salt from the first generated token on; undefined when generated tokens attend densely. */
   readonly salt: string | undefined;
+  /** Whether generated tokens retrieve by the artifact, where their context is long enough. */
+  readonly retrieves: boolean;
   /** First position the salt covers; default: that of the first generated token. */
   readonly saltFrom?: number;
   readonly texts: TokenTexts;
@@ -150,6 +152,8 @@ export class Request {
   /** Stands in its client's list of news. */
   listed = false;
   announced = false;
+  /** Generated tokens retrieve by the artifact, where their context is long enough. */
+  readonly retrieves: boolean;
   /** Set for a request that only measures its artifact. */
   readonly measure: Measure | undefined;
   readonly #salt: string | undefined;
@@ -169,6 +173,7 @@ export class Request {
     this.client = birth.client;
     this.#salt = birth.salt;
     this.#saltFrom = birth.saltFrom;
+    this.retrieves = birth.retrieves;
     this.measure = source.measure;
     this.boundary = Math.min(this.prompt.length, resolved.attention.densePrefixTokens ?? this.prompt.length);
     if (this.prompt.length === 0) throw new RangeError('a request has at least one prompt token');
@@ -184,14 +189,9 @@ export class Request {
     return this.credits <= 0;
   }
 
-  /** The artifact whose figures its tokens count to; '' when they attend densely. */
+  /** The artifact whose figures its tokens count to; '' when it has no part in them. */
   get measuredAs(): string {
     return this.retrieves ? this.artifactDigest : '';
-  }
-
-  /** Generated tokens attend sparsely where their context is long enough. */
-  get retrieves(): boolean {
-    return this.#salt !== undefined;
   }
 
   get wantsPromptLogprobs(): boolean {

@@ -73,10 +73,12 @@ describe('plan', () => {
     ['A* B', 'A*!', 'C!', 'load B 1'],
     // After a restart planes may stand the other way round.
     ['A B*', 'B*!', 'A!', 'in force, settled'],
-    // A worker without artifact takes one into the slot that is active, or flips at once to one it has.
-    ['A*', '*', '', 'load A 0'],
-    ['A*', '*', 'A', 'activate 1'],
-    ['A', '*', '', 'load A 0'],
+    // A worker without artifact serves on while it takes one, and flips to it at once.
+    ['A*', '*5', '', 'load A 1'],
+    ['A*', '*5', 'A', 'activate 1'],
+    ['A', '*', '', 'load A 1'],
+    ['A* B', '*5', '', 'load A 1, B waits'],
+    ['A* B', '5', 'A*!', 'B waits'],
     // A slot in use for a measurement is waited for.
     ['A* B', 'A*!', '1', 'B waits'],
   ];
@@ -88,7 +90,7 @@ describe('plan', () => {
 
   it('tries nothing for what has failed, and goes on with the rest', () => {
     assert.equal(told(run('A* B', 'A*!', '', ['B'])), '');
-    assert.equal(told(run('A B*', '*', '', ['B'])), 'load A 1');
+    assert.equal(told(run('A* B', 'A!', 'C*!', ['B'])), 'activate 0, B waits');
   });
 
   it('ends in what is wanted from every state, one action at a time', () => {

@@ -87,14 +87,16 @@ export function plan(
   return { action, pending, inForce, settled: inForce && leftovers.length === 0 };
 }
 
-/** An empty slot, or one whose artifact nobody wants and that new requests do not go to. */
+/**
+ * An empty slot, or one whose artifact nobody wants; never the active one, which new requests go to, be they served dense.
+ */
 function placeFor(
   slots: readonly SlotView[],
   isWanted: (digest: string) => boolean,
   taken: ReadonlySet<SlotId>,
 ): SlotView | undefined {
   const free = slots.filter(
-    ({ slot, digest, active }) => !taken.has(slot) && (digest === '' || (!active && !isWanted(digest))),
+    ({ slot, digest, active }) => !taken.has(slot) && !active && (digest === '' || !isWanted(digest)),
   );
   return free.find(({ digest }) => digest === '') ?? free[0];
 }

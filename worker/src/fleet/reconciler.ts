@@ -195,27 +195,26 @@ export class Reconciler {
   #kick(): void {
     if (this.#running || this.#stopped) return;
     clearTimeout(this.#timer);
-    this.#running = true;
-    void this.#run().finally(() => {
-      this.#running = false;
-    });
+    void this.#run();
   }
 
+  /** Never rejects. */
   async #run(): Promise<void> {
+    this.#running = true;
+    let settled = false;
     try {
       while (!this.#stopped) {
         const next = this.#plan();
         this.#tellChanges();
-        if (next.action === undefined) {
-          this.#lookAgain(next.settled);
-          return;
-        }
-        if (!(await this.#act(next.action))) break;
+        settled = next.settled;
+        if (next.action === undefined || !(await this.#act(next.action))) break;
       }
     } catch (error) {
+      settled = false;
       this.options.log.error({ err: error }, 'an artifact slot could not be changed, trying again');
     }
-    this.#lookAgain(false);
+    this.#running = false;
+    this.#lookAgain(settled);
   }
 
   /** What is waited for gives no sign of its own. */

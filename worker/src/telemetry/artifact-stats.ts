@@ -20,6 +20,9 @@ const GAP_SECONDS = [
   ...new Set([0.001, 0.002, 0.003, 0.005, 0.0075, 0.01, 0.015, 0.02, 0.03, 0.04, ...TOKEN_SECONDS]),
 ].sort((a, b) => a - b);
 
+/** Artifacts kept count of: after a hundred swaps nobody asks for the first. */
+const MOST = 32;
+
 interface Tally {
   finished: number;
   failed: number;
@@ -74,6 +77,9 @@ export class ArtifactStats implements Pick<EngineObserver, 'firstToken' | 'token
 
   finished({ artifactDigest, error, finishReasons }: RequestObservation): void {
     const tally = this.#tally(artifactDigest);
+    // The one used last stands last.
+    this.#tallies.delete(artifactDigest);
+    this.#tallies.set(artifactDigest, tally);
     if (error === undefined) tally.finished += Number(finishReasons.every((reason) => WELL.has(reason)));
     else tally.failed += Number(FAILURES.has(error));
   }
@@ -129,6 +135,8 @@ export class ArtifactStats implements Pick<EngineObserver, 'firstToken' | 'token
         firstToken: new Buckets(FIRST_TOKEN_SECONDS),
         interToken: new Buckets(GAP_SECONDS),
       };
+      const [oldest] = this.#tallies.keys();
+      if (this.#tallies.size >= MOST && oldest !== undefined) this.#tallies.delete(oldest);
       this.#tallies.set(digest, tally);
     }
     return tally;
