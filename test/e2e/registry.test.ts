@@ -216,6 +216,31 @@ describe('artifact registry', () => {
     assert.equal(ADMITTED.parse((await door.push(bad)).body).artifact.state, 'draft');
   });
 
+  it('rolls out neither a retired one, nor lets one be taken away from under a rollout', async () => {
+    const retired = await artifactFile(8);
+    await door.push(retired);
+    await door.ask('POST', `artifacts/${retired.digest}/retire`);
+    const start = (digest: string): Promise<Answer> => door.ask('POST', 'rollouts', { artifact: digest });
+    await refused(start(retired.digest), 400, 'artifact_retired', /is retired: .* cannot be rolled out/);
+    assert.deepEqual((await door.ask('GET', 'rollouts')).body, { rollouts: [] });
+
+    const candidate = await artifactFile(9);
+    await door.push(candidate);
+    await door.ask('POST', `artifacts/${candidate.digest}/validate`, {});
+    const started = await start(candidate.digest);
+    assert.equal(started.status, 201, started.message);
+    const { id } = started.body as { id: string };
+    await refused(start(candidate.digest), 409, 'rollout_under_way', new RegExp(id));
+    for (const [method, path] of [
+      ['DELETE', `artifacts/${candidate.digest}`],
+      ['POST', `artifacts/${candidate.digest}/retire`],
+    ] as const) {
+      await refused(door.ask(method, path), 400, 'artifact_in_use', new RegExp(`in use by rollout ${id}`));
+    }
+    assert.equal((await door.ask('POST', `rollouts/${id}/abort`, {})).status, 200);
+    assert.equal((await door.show(shipped.digest)).state, 'active');
+  });
+
   it('has every change in the audit log, in pages', async () => {
     const seen: string[] = [];
     let before: number | null = null;
