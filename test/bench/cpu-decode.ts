@@ -7,7 +7,7 @@ import { quantile } from './bench.js';
 import type { Bench, BenchLine, BenchOptions } from './bench.js';
 import { timeGeneration } from './engine-run.js';
 import { LlamaPeer } from './llama-peer.js';
-import { openModel } from './model.js';
+import { openModel } from '@spotlight/worker/eval/open-model.js';
 
 const LENGTHS = [128, 2048, 4096, 7900];
 const DECODE = 64;

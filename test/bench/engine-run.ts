@@ -1,39 +1,10 @@
-// Drives one native engine without a worker: what cpu-decode and perplexity time is the step itself. Decode keeps two steps
+// Drives one native engine without a worker: what cpu-decode times is the step itself. Decode keeps two steps
 // in flight and feeds tokens on the device, as the worker does.
-import { BLOCK_SIZE, LAST_SAMPLE } from '@spotlight/cuda';
-import type { BlockId, Engine, SequenceId, SequenceOptions } from '@spotlight/cuda';
+import { LAST_SAMPLE } from '@spotlight/cuda';
+import type { Engine, SequenceOptions } from '@spotlight/cuda';
+import { blocksFor, closeSequence, openSequence } from '@spotlight/worker/eval/sequence.js';
 
 const CHUNK = 512;
-
-const GREEDY = {
-  seed: 0n,
-  choice: 0,
-  temperature: 0,
-  topK: 0,
-  topP: 1,
-  minP: 0,
-  presencePenalty: 0,
-  frequencyPenalty: 0,
-  repetitionPenalty: 1,
-} as const;
-
-export function openSequence(engine: Engine, attention: SequenceOptions['attention']): SequenceId {
-  return engine.openSequence({ sampling: GREEDY, slot: 0, ...(attention && { attention }) });
-}
-
-/** Ids of the blocks a sequence needs for the tokens [from, to), counting from block 0: one sequence at a time. */
-function blocksFor(from: number, to: number): BlockId[] {
-  const blocks: BlockId[] = [];
-  for (let block = Math.ceil(from / BLOCK_SIZE); block < Math.ceil(to / BLOCK_SIZE); block++) {
-    blocks.push(block as BlockId);
-  }
-  return blocks;
-}
-
-async function close(engine: Engine, sequence: SequenceId): Promise<void> {
-  engine.submit({ rows: [], close: [sequence] });
-  await engine.collect();
-}
 
 export interface Timing {
   readonly prefillSeconds: number;
@@ -73,34 +44,6 @@ export async function timeGeneration(
     if (step === 0) started = performance.now();
   }
   const end = performance.now();
-  await close(engine, sequence);
+  await closeSequence(engine, sequence);
   return { prefillSeconds: (prefilled - begin) / 1e3, decodeSeconds: (end - started) / 1e3, tokens };
-}
-
-/** Mean negative log-likelihood in nats of window[1..] given what stands before; every token runs in `phase`. */
-export async function meanNll(
-  engine: Engine,
-  window: readonly number[],
-  phase: 'prompt' | 'generated',
-  attention: SequenceOptions['attention'],
-): Promise<number> {
-  const sequence = openSequence(engine, attention);
-  let sum = 0;
-  let count = 0;
-  for (let from = 0; from < window.length; from += CHUNK) {
-    const to = Math.min(from + CHUNK, window.length);
-    const nextToken = window[to];
-    const row = { sequence, position: from, tokens: window.slice(from, to), phase, sample: false } as const;
-    const appendBlocks = blocksFor(from, to);
-    const next = nextToken === undefined ? {} : { nextToken };
-    engine.submit({ rows: [{ ...row, appendBlocks, promptLogprobs: true, ...next }] });
-    for (const { logprob } of (await engine.collect()).rows[0]?.promptLogprobs ?? []) {
-      sum -= logprob;
-      count += 1;
-    }
-  }
-  await close(engine, sequence);
-  if (count !== window.length - 1)
-    throw new Error(`expected ${String(window.length - 1)} log-probabilities, got ${String(count)}`);
-  return sum / count;
 }

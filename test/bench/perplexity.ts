@@ -4,8 +4,8 @@ import { readFileSync, readdirSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
 import { parseArgs } from 'node:util';
 import type { Bench, BenchLine, BenchOptions } from './bench.js';
-import { meanNll } from './engine-run.js';
-import { openModel } from './model.js';
+import { runWindow } from '@spotlight/worker/eval/window.js';
+import { openModel } from '@spotlight/worker/eval/open-model.js';
 
 const WINDOW = 8192;
 const TOKENS_SELECTED = 163; // 2% of the window
@@ -47,7 +47,8 @@ async function* run({ args, log }: BenchOptions): AsyncGenerator<BenchLine> {
       for (const [mode, { phase, attention }] of Object.entries(MODES)) {
         let sum = 0;
         for (let w = 0; w < windows; w++) {
-          const nll = await meanNll(engine, ids.slice(w * WINDOW, (w + 1) * WINDOW), phase, attention);
+          const window = ids.slice(w * WINDOW, (w + 1) * WINDOW);
+          const { nll } = await runWindow(engine, window, { phase, attention });
           log(`${file} window ${String(w + 1)}/${String(windows)} ${mode}: ${Math.exp(nll).toFixed(3)}`);
           sum += nll;
         }

@@ -9,7 +9,7 @@ import { EngineLoop } from '@spotlight/worker/engine/engine.js';
 import { silentObserver } from '@spotlight/worker/engine/observer.js';
 import type { Tokenizer } from '@spotlight/worker/tokenizer/tokenizer.js';
 import { pino } from 'pino';
-import { openModel } from '../bench/model.js';
+import { openModel } from '@spotlight/worker/eval/open-model.js';
 import { Dice } from '../engine/dice.js';
 import { Consumer } from '../engine/harness.js';
 import { DEVICE, needGpu } from './gpu.js';

@@ -18,7 +18,7 @@ describe('spotlight', () => {
   it('lists its commands, and the flags of each with their variables', () => {
     const help = spotlight('--help');
     assert.equal(help.status, 0);
-    for (const command of ['serve', 'worker', 'generate', 'train', 'artifact', 'rollout', 'bench']) {
+    for (const command of ['serve', 'worker', 'generate', 'train', 'eval', 'artifact', 'rollout', 'bench']) {
       assert.match(help.stdout, new RegExp(`^  ${command}\\b`, 'm'));
     }
     const serve = spotlight('serve', '--help').stdout;

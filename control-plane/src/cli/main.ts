@@ -5,6 +5,7 @@ import { Command, CommanderError } from 'commander';
 import { addArtifactCommand } from './artifact.js';
 import { addBenchCommand } from './bench.js';
 import { describeFailure, CliError, EXIT } from './cli-error.js';
+import { addEvalCommand } from './eval.js';
 import { addGenerateCommand } from './generate.js';
 import { addKeyCommand } from './key.js';
 import { addRolloutCommand } from './rollout.js';
@@ -28,13 +29,13 @@ export function buildProgram(): Command {
     .addHelpText(
       'after',
       `
-Every flag of "serve" can be given as a variable too: --http-port is SPOTLIGHT_HTTP_PORT.
-Not in this version: the eval command; see README.md.`,
+Every flag of "serve" can be given as a variable too: --http-port is SPOTLIGHT_HTTP_PORT.`,
     );
   addServeCommand(program);
   addWorkerCommand(program);
   addGenerateCommand(program);
   addTrainCommand(program);
+  addEvalCommand(program);
   addArtifactCommand(program);
   addRolloutCommand(program);
   addKeyCommand(program);

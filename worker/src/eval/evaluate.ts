@@ -1,0 +1,130 @@
+// An evaluation from its options to its report: opens the model, lines up the cases of each task, runs every method on them, and
+// writes tables and files. Nothing in what it writes depends on when or where it ran.
+import { writeFileSync } from 'node:fs';
+import { BLOCK_SIZE, selectors as selectorTable } from '@spotlight/cuda';
+import type { ArtifactInfo } from '@spotlight/cuda';
+import { runCalibration } from './calibration-run.js';
+import type { Method } from './methods.js';
+import { parseMethods, withTails } from './methods.js';
+import { openModel } from './open-model.js';
+import type { OpenModel } from './open-model.js';
+import type { EvalOptions } from './options.js';
+import { UsageError } from './options.js';
+import { htmlReport } from './report/html.js';
+import { methodTable, table } from './report/table.js';
+import { readChoices, readQuestions, readTexts } from './sources.js';
+import { fewshotCases } from './tasks/fewshot.js';
+import { fidelityCases } from './tasks/fidelity.js';
+import { needleCases } from './tasks/needle.js';
+import { qaCases } from './tasks/qa.js';
+import type { Lab } from './tasks/task.js';
+import { windowCases } from './tasks/windows.js';
+import type { Case, Row } from './trial.js';
+import { runCases, toRows } from './trial.js';
+
+export interface EvalOutput {
+  /** For people; absent where JSON goes to standard output. */
+  readonly write: (text: string) => void;
+  /** Progress. */
+  readonly say: (line: string) => void;
+}
+
+/** [async] @param command what a user types to get the same again */
+export async function evaluate(
+  options: EvalOptions,
+  command: string,
+  { write, say }: EvalOutput,
+): Promise<void> {
+  if (options.listMethods) {
+    write(`${methodTable(selectorTable())}\n`);
+    return;
+  }
+  const { tasks, length, needle, minTokens, device, threads } = options;
+  const longest = Math.max(
+    tasks.some((task) => task !== 'needle') || options.calibrate !== undefined ? length : 0,
+    ...(tasks.includes('needle') ? needle.lengths : []),
+  );
+  const opened = await openModel({
+    ...{ model: options.model, artifact: options.artifact, device, log: say },
+    ...(threads !== undefined && { threads }),
+    // A block of room: a row may end where a context does.
+    blocks: Math.ceil(longest / BLOCK_SIZE) + 1,
+    selectors: device === 'cpu',
+    attention: { minTokens, crossover: 0 },
+  });
+  try {
+    const { maxModelLen } = opened.engine.info.model;
+    if (longest > maxModelLen)
+      throw new UsageError(
+        `--length, --needle-lengths: ${longest} tokens, the model's contexts end at ${maxModelLen}`,
+      );
+    if (options.calibrate !== undefined) {
+      const { calibrate } = options;
+      write(`${await runCalibration(opened, { ...options, calibrate }, command, say)}\n`);
+      return;
+    }
+    report(options, command, opened, await run(options, opened, say), write);
+  } finally {
+    await opened.engine.dispose();
+  }
+}
+
+async function run(
+  options: EvalOptions,
+  { engine, tokenizer, artifact }: OpenModel,
+  say: EvalOutput['say'],
+): Promise<Row[]> {
+  const { model } = engine.info;
+  const selectors = options.device === 'cpu' ? selectorTable() : [];
+  const facts = { model, selectors, codeBits: artifact === undefined ? undefined : codeBitsOf(artifact) };
+  const names = options.tail ? withTails(options.methods, selectors) : options.methods;
+  const methods = parseMethods(names, facts);
+  const oracle = options.equalBytes ? parseMethods(['oracle'], facts)[0] : undefined;
+  const { denseLayers, tailFrom, sink, recent } = options;
+  const plan = {
+    ...{ methods, budgets: options.budgets, leastTokens: options.minTokens, model, oracle, say },
+    options: { denseLayers, tailFrom, sink, recent },
+  };
+  const lab: Lab = { engine, tokenizer, seed: options.seed, length: options.length };
+  return toRows(await runCases(casesOf(options, lab, parseMethods(['dense'], facts)[0] as Method), plan));
+}
+
+function codeBitsOf({ encoder, bits, queryHeads, kvHeads }: ArtifactInfo): number {
+  return encoder === 'mlp' ? (bits * queryHeads) / kvHeads : bits;
+}
+
+async function* casesOf(options: EvalOptions, lab: Lab, dense: Method): AsyncGenerator<Case> {
+  const { tasks, windows, densePrefix, denseLayers } = options;
+  const [perplexity, iou] = [tasks.includes('ppl'), tasks.includes('iou')];
+  const documents = options.texts.length === 0 ? [] : readTexts(options.texts);
+  if (perplexity || iou)
+    yield* windowCases(lab, { documents, windows, densePrefix, denseLayers, perplexity, iou });
+  if (tasks.includes('needle')) yield* needleCases(lab, options.needle);
+  if (tasks.includes('fidelity')) yield* fidelityCases(lab, documents, windows, dense);
+  if (tasks.includes('qa')) yield* qaCases(lab, options.qa.flatMap(readQuestions), options.answerTokens);
+  if (tasks.includes('fewshot') && options.fewshot !== undefined)
+    yield* fewshotCases(lab, readChoices(options.fewshot), options.shots);
+}
+
+function report(
+  options: EvalOptions,
+  command: string,
+  { engine, artifact }: OpenModel,
+  rows: readonly Row[],
+  write: EvalOutput['write'],
+): void {
+  const { info } = engine;
+  const facts = {
+    model: options.model,
+    fingerprint: info.fingerprint,
+    artifact: artifact === undefined ? 'none' : artifact.digest,
+    device: `${info.device} ${info.deviceName}, ${info.isa}`,
+    seed: String(options.seed),
+  };
+  const json = `${JSON.stringify({ format: 1, command, ...facts, rows }, null, 1)}\n`;
+  if (options.json === '-') write(json);
+  else write(`${command}\n\n${table(rows)}\n`);
+  if (options.json !== undefined && options.json !== '-') writeFileSync(options.json, json);
+  if (options.html !== undefined)
+    writeFileSync(options.html, htmlReport({ command, facts: Object.entries(facts), rows }));
+}
