@@ -4,8 +4,6 @@ import type { AttentionSettings, BackendName, ModelInfo, SelectorInfo, Tail } fr
 
 const TAIL = '+tail';
 const BLOCK = 64;
-/** Tokens of the open block, on average, which Spotlight and the tail read whole. */
-const OPEN_BLOCK = BLOCK / 2;
 const HALF_BYTES = 2;
 
 export interface Method {
@@ -118,12 +116,12 @@ export function reading(
   chosen: number | undefined,
   context: number,
   model: Shape,
-  { denseLayers, tailFrom }: BudgetOptions,
+  { denseLayers, tailFrom, recent }: BudgetOptions,
 ): Reading {
   const row = 2 * model.headDim * HALF_BYTES;
   if (method.backend === 'dense' || chosen === undefined)
     return { rows: context, bytes: model.layers * model.kvHeads * context * row };
-  const open = method.tail || method.backend === 'spotlight' ? OPEN_BLOCK : 0;
+  const open = method.tail || method.backend === 'spotlight' ? openBlock(method.backend, recent) : 0;
   const rows = Math.min(context, chosen + open);
   const index = ((method.evicts ? chosen : context) * method.indexBits) / 8;
   const gathered = method.readsKeys ? (rows * row) / 2 : rows * row;
@@ -133,6 +131,15 @@ export function reading(
     bytes += model.kvHeads * (layer < denseLayers ? context * row : index + gathered + tail);
   }
   return { rows, bytes };
+}
+
+/** Tokens of the open block, read whole, that are not among those chosen for being new; on average over its fillings. */
+function openBlock(backend: BackendName, recent: number): number {
+  if (backend === 'window') return 0;
+  const newest = backend === 'spotlight' ? recent : 0;
+  let sum = 0;
+  for (let filled = 0; filled < BLOCK; filled++) sum += Math.max(0, filled - newest);
+  return sum / BLOCK;
 }
 
 /** Tokens a KV head that an exact top-k with a free index reads for as many bytes, its dense layers included. */

@@ -12,6 +12,8 @@ export interface Setting {
 }
 
 export interface Measured {
+  /** Where it is not the case's. */
+  readonly task?: string;
   /** What is averaged together: a document, a kind of needle, a layer. */
   readonly group: string;
   readonly metric: string;
@@ -92,10 +94,10 @@ export async function runCases(cases: AsyncIterable<Case>, plan: Plan): Promise<
         const read = reading(method, rowsRead, one.context, plan.model, plan.options);
         const equalTokens = tokensForBytes(read.bytes, one.context, plan.model, plan.options.denseLayers);
         const equal = plan.oracle === undefined || dense ? undefined : await trial(plan.oracle, equalTokens);
-        for (const { group, metric, value, detail } of measured) {
+        for (const { task = one.task, group, metric, value, detail } of measured) {
           const same = equal?.measured.find((other) => other.group === group && other.metric === metric);
           results.push({
-            ...{ task: one.task, group, metric, method: method.name, budget: dense ? 1 : budget, value },
+            ...{ task, group, metric, method: method.name, budget: dense ? 1 : budget, value },
             ...{ context: one.context, ...read },
             ...(same && { equalTokens, equalValue: same.value }),
             ...(detail && { detail }),

@@ -52,7 +52,7 @@ export async function* fidelityCases(
           );
         },
         run: (setting) =>
-          counted(engine, length, async () => {
+          counted(engine, length - TOKENS / 2, async () => {
             const drawn = await generate(engine, continuation, setting, TOKENS, NEVER);
             const measured = [
               { metric: 'ROUGE-L', value: agreement(decode(lab, drawn), decode(lab, truth)) },

@@ -87,7 +87,13 @@ function both(group: string, all: readonly Quality[], detail?: true): Measured[]
   const mean = (of: (one: Quality) => number): number =>
     all.reduce((sum, one) => sum + of(one), 0) / all.length;
   return [
-    { group, metric: 'IoU', value: mean(({ iou }) => iou), ...(detail && { detail }) },
-    { group, metric: 'kept mass', value: mean(({ keptMass }) => keptMass), ...(detail && { detail }) },
+    { task: 'iou', group, metric: 'IoU', value: mean(({ iou }) => iou), ...(detail && { detail }) },
+    {
+      task: 'iou',
+      group,
+      metric: 'kept mass',
+      value: mean(({ keptMass }) => keptMass),
+      ...(detail && { detail }),
+    },
   ];
 }

@@ -1,0 +1,102 @@
+import assert from 'node:assert/strict';
+import type { SelectorInfo } from '@spotlight/cuda';
+import {
+  MethodError,
+  parseMethods,
+  reading,
+  settingsOf,
+  tokensForBytes,
+  tokensOf,
+  withTails,
+} from './methods.js';
+
+const info = (name: SelectorInfo['name'], rest: Partial<SelectorInfo> = {}): SelectorInfo => ({
+  ...{ name, paper: 'p', rule: 'r', indexBits: 0, indexBitsPerDim: 0 },
+  ...{ tail: false, perQueryHead: false, evicts: false, ...rest },
+});
+const selectors = [
+  info('oracle', { indexBitsPerDim: 16, tail: true }),
+  info('quest', { indexBitsPerDim: 2, tail: true }),
+  info('vattention', { indexBitsPerDim: 16 }),
+  info('h2o', { indexBits: 32, evicts: true }),
+];
+const model = { layers: 4, kvHeads: 2, headDim: 64 };
+const facts = { model, selectors, codeBits: 128 };
+const options = { denseLayers: 0, tailFrom: 2, sink: 4, recent: 64 };
+const method = (name: string) => parseMethods([name], facts)[0]!;
+/** K and V of a token. */
+const ROW = 256;
+
+describe('methods', () => {
+  it('are named with what there is', () => {
+    assert.deepEqual(
+      parseMethods(['dense', 'spotlight+tail', 'quest', 'dense'], facts).map(({ name, tail }) => [
+        name,
+        tail,
+      ]),
+      [
+        ['dense', false],
+        ['spotlight+tail', true],
+        ['quest', false],
+      ],
+    );
+    assert.throws(() => method('fast'), /"fast"; there are dense, spotlight, oracle, quest/);
+    assert.throws(() => method('h2o+tail'), /what it evicts is gone/);
+    assert.throws(() => method('dense+tail'), MethodError);
+    assert.throws(() => parseMethods(['spotlight'], { ...facts, codeBits: undefined }), /--artifact/);
+    assert.deepEqual(withTails(['dense', 'quest', 'h2o', 'spotlight', 'spotlight+tail'], selectors), [
+      ...['dense', 'quest', 'quest+tail', 'h2o', 'spotlight', 'spotlight+tail'],
+    ]);
+  });
+
+  it('take a share of the context, at least so many', () => {
+    assert.equal(tokensOf(0.02, 8192, 0), 163);
+    assert.equal(tokensOf(0.02, 50, 0), 1);
+    assert.equal(tokensOf(0.02, 1024, 128), 128);
+    assert.equal(tokensOf(0.5, 100, 128), 100);
+  });
+
+  it('become settings that retrieve so many tokens whatever the context', () => {
+    const settings = settingsOf(method('quest+tail'), 163, { ...options, denseLayers: 2 });
+    assert.deepEqual(settings, {
+      ...{
+        backend: 'quest',
+        fraction: 1e-6,
+        minTokens: 163,
+        sink: 4,
+        recent: 64,
+        tail: 'block-mean',
+        tailFrom: 2,
+      },
+      ...{ crossover: 0, layers: { 0: { mode: 'dense' }, 1: { mode: 'dense' } } },
+    });
+  });
+
+  it('read what their index, rows and block means take', () => {
+    const heads = model.layers * model.kvHeads;
+    const bytes = (name: string, rows: number | undefined, changed = {}): number =>
+      reading(method(name), rows, 6400, model, { ...options, ...changed }).bytes;
+    assert.equal(bytes('dense', undefined), heads * 6400 * ROW);
+    assert.equal(bytes('oracle', 100), heads * 100 * ROW);
+    assert.equal(bytes('quest', 100), heads * (6400 * 16 + 100 * ROW));
+    // Keys are read to choose: of what is chosen only the values are left to read.
+    assert.equal(bytes('vattention', 100), heads * (6400 * 128 + 100 * 128));
+    assert.equal(bytes('h2o', 100), heads * (100 * 4 + 100 * ROW));
+    // Codes and the selection, in which the open block is whole; block means from layer 2 on.
+    assert.equal(bytes('spotlight', 100), heads * (6400 * 16 + 100 * ROW));
+    assert.equal(bytes('spotlight', 100, { recent: 0 }), heads * (6400 * 16 + 131.5 * ROW));
+    assert.equal(bytes('oracle+tail', 100), heads * 131.5 * ROW + 2 * 2 * 100 * ROW);
+    assert.equal(bytes('spotlight+tail', 100), bytes('spotlight', 100) + 2 * 2 * 100 * ROW);
+    assert.equal(bytes('oracle', 100, { denseLayers: 1 }), 2 * (6400 + 3 * 100) * ROW);
+    assert.equal(reading(method('oracle'), 100, 6400, model, options).rows, 100);
+  });
+
+  it('are matched by an exact top-k of as many bytes', () => {
+    for (const denseLayers of [0, 1])
+      for (const rows of [1, 163, 6400]) {
+        const { bytes } = reading(method('oracle'), rows, 6400, model, { ...options, denseLayers });
+        assert.equal(tokensForBytes(bytes, 6400, model, denseLayers), rows);
+      }
+    assert.equal(tokensForBytes(1e12, 6400, model, 0), 6400);
+  });
+});

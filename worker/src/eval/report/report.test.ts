@@ -1,0 +1,90 @@
+import assert from 'node:assert/strict';
+import type { Row } from '../trial.js';
+import { htmlReport } from './html.js';
+import { heatMap, lineChart } from './plots.js';
+import { bytesText, figure, table } from './table.js';
+
+const row = (more: Partial<Row>): Row => ({
+  ...{ task: 'ppl', group: 'book', metric: 'perplexity', method: 'quest', budget: 0.02, value: 23.456789 },
+  ...{ context: 8192, rows: 163.4, bytes: 2_345_678, ...more },
+});
+
+describe('the report', () => {
+  it('prints a row with its bytes and exact top-k beside', () => {
+    const lines = table([
+      row({ ratio: 1.0523, equal: { tokens: 291, value: 22.9 } }),
+      row({ group: 'layer 1', detail: true }),
+    ]).split('\n');
+    assert.equal(lines.length, 2);
+    assert.match(
+      lines[1] ?? '',
+      /^ppl +book +quest +2% +perplexity +23\.46 +1\.052 +163 +2\.346 MB +22\.9 \(291 tokens\)$/,
+    );
+  });
+
+  it('shows figures of four digits', () => {
+    assert.deepEqual([figure(0.000123456), figure(1234567), figure(undefined)], ['0.0001235', '1235000', '']);
+    assert.equal(bytesText(12_345), '12.35 kB');
+  });
+
+  it('draws lines, a single point, and nothing without points', () => {
+    const chart = {
+      title: 'a < b',
+      xLabel: 'x',
+      yLabel: 'y',
+      series: [
+        {
+          name: 'm',
+          points: [
+            [1, 2],
+            [4, 3],
+          ] as const,
+        },
+      ],
+    };
+    const drawn = lineChart(chart);
+    assert.match(drawn, /a &lt; b/);
+    assert.equal(drawn.match(/<circle/g)?.length, 2);
+    assert(!/NaN|undefined|Infinity/.test(drawn));
+    assert(!/NaN/.test(lineChart({ ...chart, logX: true, series: [{ name: 'm', points: [[3, 2]] }] })));
+    assert.equal(lineChart({ ...chart, series: [] }), '');
+  });
+
+  it('draws a heat map with a cell a value', () => {
+    const map = heatMap({
+      ...{ title: 't', xLabel: 'x', yLabel: 'y' },
+      columns: ['1', '2'],
+      rows: ['0%'],
+      values: [[1, undefined]],
+    });
+    assert.match(map, />100%</);
+    assert.equal(map.match(/<rect/g)?.length, 2);
+  });
+
+  it('is one page without other files, the same every time, and escapes what it shows', () => {
+    const rows = [
+      row({ group: '<script>' }),
+      row({ method: 'dense', budget: 1, bytes: 1e8 }),
+      row({ task: 'iou', group: 'layer 3', metric: 'IoU', value: 0.4, detail: true }),
+      row({ task: 'iou', group: 'position 512', metric: 'IoU', value: 0.4, detail: true }),
+      row({
+        task: 'needle',
+        group: 'uuid 1024 tokens, depth 50%',
+        metric: 'question sparse',
+        value: 1,
+        detail: true,
+      }),
+    ];
+    const report = { command: 'spotlight eval --texts <x>', facts: [['model', 'm']] as const, rows };
+    const page = htmlReport(report);
+    assert.equal(page, htmlReport(report));
+    assert(!page.includes('<script>') && !/(src|href)=/.test(page));
+    for (const words of [
+      '--texts &lt;x&gt;',
+      'IoU by layer',
+      'IoU by position',
+      'uuid, question sparse: quest 2%',
+    ])
+      assert(page.includes(words), words);
+  });
+});
