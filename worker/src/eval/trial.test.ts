@@ -87,12 +87,13 @@ describe('toRows', () => {
     ]);
     assert.equal(rows.length, 2);
     const [dense, quest] = rows;
-    assert.equal(dense?.metric, 'perplexity');
-    assert.equal(dense?.value, Math.exp(2));
-    assert.equal(dense?.ratio, 1);
-    assert.equal(quest?.ratio, Math.exp(3) / Math.exp(2));
-    assert.deepEqual([quest?.rows, quest?.bytes], [3, 30]);
-    assert.deepEqual(quest?.equal, { tokens: 4, value: Math.exp(3) });
+    assert(dense !== undefined && quest !== undefined);
+    assert.equal(dense.metric, 'perplexity');
+    assert.equal(dense.value, Math.exp(2));
+    assert.equal(dense.ratio, 1);
+    assert.equal(quest.ratio, Math.exp(3) / Math.exp(2));
+    assert.deepEqual([quest.rows, quest.bytes], [3, 30]);
+    assert.deepEqual(quest.equal, { tokens: 4, value: Math.exp(3) });
   });
 
   it('keeps groups, metrics and budgets apart', () => {

@@ -17,8 +17,8 @@ export interface NeedleTask {
   readonly repeats: number;
 }
 
-/** More than a uuid takes. */
-const ANSWER_TOKENS = 48;
+/** More than an answer takes. */
+const ANSWER_TOKENS: Readonly<Record<Needle, number>> = { single: 16, 'multi-key': 16, uuid: 48 };
 /** Fewer than any sentence of the filler has. */
 const LEAST_SENTENCE_TOKENS = 4;
 
@@ -44,7 +44,7 @@ async function needleCase(
     Math.ceil(length / LEAST_SENTENCE_TOKENS),
   );
   const question = await encode(lab, haystack.question);
-  const ids = await fitted(lab, length - question.length - ANSWER_TOKENS, (count) =>
+  const ids = await fitted(lab, length - question.length - ANSWER_TOKENS[kind], (count) =>
     layOut(haystack, count, depth),
   );
   const text = ids.slice(0, wholeBlocks(ids.length));
@@ -64,7 +64,7 @@ async function needleCase(
         const measured: Measured[] = [];
         for (const [way, prompt] of ways) {
           if (setting.method.name === 'dense' && way === 'question sparse') continue;
-          const drawn = await generate(engine, prompt, setting, ANSWER_TOKENS, tokenizer.stopTokenIds);
+          const drawn = await generate(engine, prompt, setting, ANSWER_TOKENS[kind], tokenizer.stopTokenIds);
           const value = isFound(decode(lab, drawn), haystack.answer) ? 1 : 0;
           measured.push(
             { group: kind, metric: way, value },
