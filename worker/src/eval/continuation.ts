@@ -99,17 +99,19 @@ export async function logLikelihood(
   setting: Setting,
 ): Promise<number> {
   const sequence = await openOn(engine, text, setting);
-  const position = text.length;
+  const phase = setting.method.backend === 'dense' ? 'prompt' : 'generated';
+  // The token before the first that is scored says how likely that was.
+  const before = rest.slice(0, -scored - 1);
+  const tokens = rest.slice(before.length);
+  await feed(engine, sequence, text.length, before, phase);
+  const position = text.length + before.length;
+  const appendBlocks = blocksFor(position, position + tokens.length);
   engine.submit({
-    rows: [
-      {
-        ...{ sequence, position, tokens: rest, sample: false, promptLogprobs: true },
-        phase: setting.method.backend === 'dense' ? 'prompt' : 'generated',
-        appendBlocks: blocksFor(position, position + rest.length),
-      },
-    ],
+    rows: [{ sequence, position, tokens, phase, appendBlocks, sample: false, promptLogprobs: true }],
   });
   const logprobs = (await engine.collect()).rows[0]?.promptLogprobs ?? [];
   await closeSequence(engine, sequence);
-  return logprobs.slice(-scored).reduce((sum, { logprob }) => sum + logprob, 0);
+  if (logprobs.length !== scored)
+    throw new Error(`expected ${scored} log-probabilities, got ${logprobs.length}`);
+  return logprobs.reduce((sum, { logprob }) => sum + logprob, 0);
 }

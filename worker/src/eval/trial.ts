@@ -92,7 +92,10 @@ export async function runCases(cases: AsyncIterable<Case>, plan: Plan): Promise<
         if (dense && i > 0) continue;
         const { measured, rowsRead } = await trial(method, dense ? one.context : tokens);
         const read = reading(method, rowsRead, one.context, plan.model, plan.options);
-        const equalTokens = tokensForBytes(read.bytes, one.context, plan.model, plan.options.denseLayers);
+        const equalTokens =
+          method.name === 'oracle'
+            ? tokens
+            : tokensForBytes(read.bytes, one.context, plan.model, plan.options.denseLayers);
         const equal = plan.oracle === undefined || dense ? undefined : await trial(plan.oracle, equalTokens);
         for (const { task = one.task, group, metric, value, detail } of measured) {
           const same = equal?.measured.find((other) => other.group === group && other.metric === metric);

@@ -2,6 +2,7 @@
 // is too long, as LongBench does; the question is decoded sparsely.
 import type { Case } from '../trial.js';
 import type { Question } from '../sources.js';
+import { SourceError } from '../sources.js';
 import { measureOf, scoreAnswer } from '../scores.js';
 import { generate, prefill, wholeBlocks } from '../continuation.js';
 import { counted, decode, encode } from './task.js';
@@ -15,6 +16,10 @@ export async function* qaCases(
   const { engine, length, tokenizer } = lab;
   for (const [i, one] of questions.entries()) {
     const question = await encode(lab, `\n\nQuestion: ${one.input}\nAnswer:`);
+    if (question.length + answerTokens >= length)
+      throw new SourceError(
+        `${one.dataset} ${i + 1}: the question and --answer-tokens take more than --length ${length}`,
+      );
     const context = cutMiddle(await encode(lab, one.context), length - question.length - answerTokens);
     const text = context.slice(0, wholeBlocks(context.length));
     const prompt = { text, dense: context.slice(text.length), sparse: question };
