@@ -48,7 +48,7 @@ describe('spotlight eval', function () {
     rmSync(folder, { recursive: true, force: true });
   });
   const at = (name: string): string => join(folder, name);
-  const SMALL = ['--length', '320', '--min-tokens', '96', '--threads', '1'];
+  const SMALL = ['--length', '256', '--min-tokens', '96', '--threads', '1'];
 
   it('runs every task, and beside each method exact top-k at as many bytes', async () => {
     const question = {
@@ -76,7 +76,7 @@ describe('spotlight eval', function () {
         '--shots',
         '2',
       ],
-      ...['--needle-kinds', 'single', '--needle-lengths', '320', '--needle-depths', '0.5'],
+      ...['--needle-kinds', 'single', '--needle-lengths', '256', '--needle-depths', '0.5'],
       ...['--json', at('out.json'), '--html', at('out.html')],
     );
     assert.equal(code, 0, stderr);
@@ -94,7 +94,7 @@ describe('spotlight eval', function () {
     const dense = one('ppl', 'dense', 'perplexity');
     assert(dense.value > 1 && dense.value < 40 && dense.ratio === 1);
     // 30 layers of 3 KV heads of 64: K and V of every token.
-    assert.equal(dense.bytes, 30 * 3 * 320 * 256);
+    assert.equal(dense.bytes, 30 * 3 * 256 * 256);
     for (const method of ['oracle', 'spotlight', 'h2o']) {
       const row = one('ppl', method, 'perplexity');
       assert((row.ratio ?? 0) > 0.97 && (row.ratio ?? 9) < 1.5, `${method} ${row.ratio ?? ''}`);
@@ -127,7 +127,7 @@ describe('spotlight eval', function () {
       LICENSE,
       ...SMALL,
       '--length',
-      '160',
+      '136',
     ];
     const [first, again] = [await evaluate(...flags, '--json', '-'), await evaluate(...flags, '--json', '-')];
     assert.equal(first.code, 0, first.stderr);
@@ -137,7 +137,7 @@ describe('spotlight eval', function () {
 
   it('chooses settings a worker reads, within the bound', async () => {
     const { code, stderr } = await evaluate(
-      ...['--calibrate', at('settings.json'), '--texts', LICENSE, '--length', '256', '--threads', '1'],
+      ...['--calibrate', at('settings.json'), '--texts', LICENSE, '--length', '192', '--threads', '1'],
       ...['--min-tokens', '96', '--budget', '0.4', '--bound', '0.05'],
     );
     assert.equal(code, 0, stderr);
