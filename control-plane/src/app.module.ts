@@ -2,6 +2,7 @@
 import type { DynamicModule } from '@nestjs/common';
 import { Module } from '@nestjs/common';
 import { APP_FILTER, APP_GUARD } from '@nestjs/core';
+import type { Transport } from '@spotlight/proto/transport';
 import { AdminModule } from './admin/admin.module.js';
 import { ArtifactsModule } from './artifacts/artifacts.module.js';
 import { AuthGuard } from './auth/auth.guard.js';
@@ -25,11 +26,11 @@ import { WorkersModule } from './workers/workers.module.js';
 
 @Module({})
 export class AppModule {
-  static forRoot(config: Config, log: Log): DynamicModule {
+  static forRoot(config: Config, log: Log, transport: Transport): DynamicModule {
     return {
       module: AppModule,
       imports: [
-        ConfigModule.forRoot(config),
+        ConfigModule.forRoot(config, transport),
         TelemetryModule.forRoot(log),
         StorageModule,
         AuthModule,

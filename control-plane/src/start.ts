@@ -3,13 +3,15 @@
 import type { NestExpressApplication } from '@nestjs/platform-express';
 import type { NestApplicationOptions } from '@nestjs/common';
 import { NestFactory } from '@nestjs/core';
-import { FleetService, GenerationService } from '@spotlight/proto';
+import { ErrorCode, FleetService, GenerationService } from '@spotlight/proto';
+import { Transport, TransportError } from '@spotlight/proto/transport';
 import 'reflect-metadata';
 import { AppModule } from './app.module.js';
 import { ArtifactDoor } from './artifacts/fetch.js';
 import { FirstAdminKey } from './auth/first-admin-key.js';
 import type { Config } from './config/config.js';
 import { bindError } from './errors/bind-error.js';
+import { ServiceError } from './errors/service-error.js';
 import { checkPorts } from './free-ports.js';
 import { GenerationHandlers } from './generation/generation.handlers.js';
 import { GrpcHost } from './generation/grpc-host.js';
@@ -57,14 +59,20 @@ export async function startControlPlane(
     { door: 'HTTP', host, port: config.httpPort },
     { door: 'gRPC', host, port: config.grpcPort },
   ]);
+  const transport = loadTransport(config);
+  const https = transport.httpsOptions();
   const log = createLog(config.logLevel);
   logGrpc(log);
-  const options: Pick<NestApplicationOptions, 'bodyParser' | 'logger' | 'abortOnError'> = {
+  const options: Pick<NestApplicationOptions, 'bodyParser' | 'logger' | 'abortOnError' | 'httpsOptions'> = {
+    ...(https === undefined ? {} : { httpsOptions: https }),
     bodyParser: false,
     logger: nestLogger(log),
     abortOnError: false,
   };
-  const app = await NestFactory.create<NestExpressApplication>(AppModule.forRoot(config, log), options);
+  const app = await NestFactory.create<NestExpressApplication>(
+    AppModule.forRoot(config, log, transport),
+    options,
+  );
   try {
     return await listen(app, config, onDoors);
   } catch (error) {
@@ -97,6 +105,7 @@ async function listen(
   await app.listen(config.httpPort, config.host).catch((error: unknown) => {
     throw bindError('HTTP', config.host, config.httpPort, error);
   });
+  const scheme = app.get(Transport).serves ? 'https' : 'http';
   const server = app.getHttpServer();
   server.keepAliveTimeout = KEEP_ALIVE_MS;
   const address = server.address();
@@ -115,7 +124,7 @@ async function listen(
   let closing: Promise<void> | undefined;
   const host = config.host.includes(':') ? `[${config.host}]` : config.host;
   return {
-    httpUrl: `http://${host}:${address.port}`,
+    httpUrl: `${scheme}://${host}:${address.port}`,
     grpcAddress: `${host}:${grpcPort}`,
     httpPort: address.port,
     grpcPort,
@@ -124,6 +133,15 @@ async function listen(
     ready,
     close: () => (closing ??= close(app, config)),
   };
+}
+
+function loadTransport(config: Config): Transport {
+  try {
+    return Transport.load(config);
+  } catch (error) {
+    if (!(error instanceof TransportError)) throw error;
+    throw new ServiceError(ErrorCode.FAILED_PRECONDITION, error.message, { cause: error });
+  }
 }
 
 async function close(app: NestExpressApplication, config: Config): Promise<void> {

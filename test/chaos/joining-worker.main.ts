@@ -3,6 +3,8 @@
 import { createLog } from '@spotlight/control-plane/telemetry/log.js';
 import { DescribeRequest, Report, WorkerClient, WorkerState } from '@spotlight/proto';
 import type { DescribeResponse } from '@spotlight/proto';
+import { Transport } from '@spotlight/proto/transport';
+import { dialer } from '@spotlight/worker/fleet/dial.js';
 import { ControlPlaneLink } from '@spotlight/worker/fleet/link.js';
 import { credentials } from '@grpc/grpc-js';
 import { FakeWorker } from '../fakes/worker.js';
@@ -22,6 +24,7 @@ client.close();
 
 const link = new ControlPlaneLink({
   address: controlPlane,
+  dial: dialer(Transport.plain),
   hello: () => ({ serveAddress: worker.address, metricsAddress: '', description, joinToken: '' }),
   report: () => Report.fromPartial({ state: WorkerState.READY, slots: description.slots }),
   onDirective: () => undefined,

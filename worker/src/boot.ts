@@ -4,6 +4,7 @@ import { join } from 'node:path';
 import type { BackendName, Engine } from '@spotlight/cuda';
 import { BLOCK_SIZE } from '@spotlight/cuda';
 import type { DescribeResponse } from '@spotlight/proto';
+import { Transport } from '@spotlight/proto/transport';
 import type { Logger } from 'pino';
 import { Registry } from 'prom-client';
 import { findArtifact } from './artifact/find.js';
@@ -18,7 +19,8 @@ import { alsoTo } from './engine/observer.js';
 import type { EngineLoopOptions } from './engine/options.js';
 import { artifactSource } from './fleet/artifact-source.js';
 import { DesiredState } from './fleet/desired-state.js';
-import { dial } from './fleet/dial.js';
+import type { Dial } from './fleet/dial.js';
+import { dialer } from './fleet/dial.js';
 import { Fleet } from './fleet/fleet.js';
 import { Reconciler } from './fleet/reconciler.js';
 import { defaultCacheFolder } from './models/cache-folder.js';
@@ -62,8 +64,17 @@ async function start(
   undo.push(() => {
     status.stop();
   });
+  // Before any door: its files must be good.
+  const transport = Transport.load(config);
+  const dial = dialer(transport);
   // First the watching door: a probe sees "starting" while a model downloads, not a refused connection.
-  const watch = await WatchServer.listen(config.host, config.metricsPort, registry, status);
+  const watch = await WatchServer.listen(
+    config.host,
+    config.metricsPort,
+    registry,
+    status,
+    transport.httpsOptions(),
+  );
   undo.push(() => watch.close());
   // The model before the device: what it is decides everything after.
   const model = await findModel(config, log);
@@ -93,7 +104,7 @@ async function start(
   undo.push(() => loop.stop());
   status.watch(() => loop.health());
   // Slots change from here on by what control planes want, between the loop's steps.
-  const reconciler = openReconciler(config, native, slots, came, loop, log);
+  const reconciler = openReconciler(config, native, slots, came, loop, dial, log);
   undo.push(() => {
     reconciler.stop();
   });
@@ -111,15 +122,20 @@ async function start(
   });
   let workerId = config.workerId ?? '';
   const describe = (): DescribeResponse => describeWorker(deployment, workerId, backend(), reconciler.list());
-  const grpc = await WorkerGrpcServer.listen(config.host, config.grpcPort, {
-    engine: loop,
-    tokenizer,
-    describe,
-    validate: (digest) => validateArtifact(digest, { reconciler, engine: loop, tokenizer, native: engine }),
-    artifactPath: (digest) => (came?.digest === digest ? came.path : undefined),
-    closedFor: () => (status.draining ? 'this worker is draining; send the request to another' : undefined),
-    log,
-  });
+  const grpc = await WorkerGrpcServer.listen(
+    config.host,
+    config.grpcPort,
+    {
+      engine: loop,
+      tokenizer,
+      describe,
+      validate: (digest) => validateArtifact(digest, { reconciler, engine: loop, tokenizer, native: engine }),
+      artifactPath: (digest) => (came?.digest === digest ? came.path : undefined),
+      closedFor: () => (status.draining ? 'this worker is draining; send the request to another' : undefined),
+      log,
+    },
+    transport,
+  );
   undo.push(() => grpc.close(0));
   workerId ||= `${hostname()}:${portOf(grpc.address)}`;
   // Joining after serving: a control plane dials back as soon as it hears of a worker.
@@ -129,6 +145,7 @@ async function start(
     serveAddress: joinAddress(host, portOf(grpc.address)),
     metricsAddress: joinAddress(host, portOf(watch.address)),
     joinToken: config.joinToken ?? '',
+    dial,
     describe,
     load: () => loop.load(),
     slots: reconciler,
@@ -256,6 +273,7 @@ function openReconciler(
   slots: SlotTable,
   came: { digest: string; path: string } | undefined,
   loop: EngineLoop,
+  dial: Dial,
   log: Logger,
 ): Reconciler {
   const folder = config.artifactCache ?? join(config.cache ?? defaultCacheFolder(), 'artifacts');

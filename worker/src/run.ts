@@ -10,7 +10,7 @@ import { makeLog } from './telemetry/log.js';
 import type { Worker } from './worker.js';
 
 /** Errors of the start that are the operator's to fix: their message is all there is to say. */
-const PLAIN = ['ConfigError', 'ModelError', 'TokenizerError', 'EngineError', 'BindError'];
+const PLAIN = ['ConfigError', 'ModelError', 'TokenizerError', 'EngineError', 'BindError', 'TransportError'];
 
 /** Longest time from the engine's death, or the end of the shutdown timeout, to the end of the process, whatever hangs. */
 const LAST_MS = 5000;

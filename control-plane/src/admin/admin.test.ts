@@ -50,6 +50,27 @@ describe('admin API', function () {
     return { status: response.status, body: text === '' ? {} : (JSON.parse(text) as Answer['body']) };
   }
 
+  it('opens no route of the document to who has no admin key', async () => {
+    const document = await fetch(`${controlPlane.httpUrl}/api/v1/openapi.json`, {
+      headers: { authorization: `Bearer ${ADMIN}` },
+    });
+    const { paths } = (await document.json()) as { paths: Record<string, Record<string, unknown>> };
+    const generate = await ask('POST', '/api/v1/keys', ADMIN, { name: 'no admin' });
+    let routes = 0;
+    for (const [path, methods] of Object.entries(paths)) {
+      for (const method of Object.keys(methods)) {
+        const concrete = path.replace(/\{\w+\}/g, 'x');
+        const status = async (key?: string): Promise<number> =>
+          (await ask(method.toUpperCase(), concrete, key)).status;
+        assert.equal(await status(), 401, `${method} ${path} without a key`);
+        assert.equal(await status(generate.body.key), 403, `${method} ${path} with a key of scope generate`);
+        routes += 1;
+      }
+    }
+    assert.ok(routes > 20, `the document names ${routes} routes`);
+    await ask('DELETE', `/api/v1/keys/${generate.body.id}`, ADMIN);
+  });
+
   it('wants a key on every route', async () => {
     for (const path of ['/api/v1/keys', '/api/v1/workers', '/api/v1/models', '/v1/models']) {
       const { status, body } = await ask('GET', path);

@@ -80,7 +80,11 @@ export async function startPrivateWorker(flags: readonly string[], signal: Abort
     name: 'private worker',
     args: [entry, ...ownedWorkerFlags(door.address, 0, 'private'), ...flags],
     // The request's text is what the user waits for; a worker that does its work has nothing to say.
-    env: { SPOTLIGHT_LOG_LEVEL: process.env['SPOTLIGHT_LOG_LEVEL'] ?? 'error' },
+    // It is reached on loopback by this process alone, in the clear, whatever a fleet's variables say.
+    env: {
+      SPOTLIGHT_LOG_LEVEL: process.env['SPOTLIGHT_LOG_LEVEL'] ?? 'error',
+      ...{ SPOTLIGHT_TLS_CERT: '', SPOTLIGHT_TLS_KEY: '', SPOTLIGHT_TLS_CA: '', SPOTLIGHT_TLS_NAME: '' },
+    },
   });
   const stop = async (): Promise<void> => {
     await supervisor.stop();

@@ -60,6 +60,20 @@ export function workerArguments(
   ];
 }
 
+/** TLS flags of the workers that this command starts: they join the same doors and are dialled back as any other worker is. */
+export function ownTlsFlags(config: Pick<Config, 'tlsCert' | 'tlsKey' | 'tlsCa' | 'tlsName'>): string[] {
+  if (config.tlsCert !== undefined && config.tlsCa === undefined) {
+    throw new CliError(
+      '--tls-cert without --tls-ca: the workers of this command could not check the door they join; give the authority, or start with --workers 0.',
+      EXIT.usage,
+    );
+  }
+  return (['tlsCert', 'tlsKey', 'tlsCa', 'tlsName'] as const).flatMap((name) => {
+    const value = config[name];
+    return value === undefined ? [] : [`--${flagOf(name)}`, value];
+  });
+}
+
 async function serve(flags: ServeFlags, more: readonly string[]): Promise<void> {
   const stray = more[0];
   if (stray !== undefined && !stray.startsWith('-')) {
@@ -103,13 +117,14 @@ async function serve(flags: ServeFlags, more: readonly string[]): Promise<void> 
       end(0);
     });
   }
+  const tlsFlags = flags.workers > 0 ? ownTlsFlags(config) : [];
   const startWorkers = (grpcPort: number): void => {
     const join = dialAddress(config.host, grpcPort);
     for (let index = 0; index < flags.workers; index += 1) {
       const own = workerArguments(index, flags, join, workerName(index, hostname(), grpcPort));
       supervisor.start({
         name: `worker ${index}`,
-        args: [entry, ...own, '--log-level', config.logLevel, ...more],
+        args: [entry, ...own, ...tlsFlags, '--log-level', config.logLevel, ...more],
         env: { SPOTLIGHT_JOIN_TOKEN: joinToken },
       });
     }

@@ -1,5 +1,6 @@
 // Reads flags and SPOTLIGHT_* variables into one frozen record; nothing else in the control plane reads the environment.
 // All bad values of a start are named in one error, since fixing them one restart at a time wastes the operator's day.
+import { contradictionIn } from '@spotlight/proto/transport';
 import type { SettingName } from './settings.js';
 import { flagOf, SETTING_NAMES, SETTINGS, variableOf } from './settings.js';
 import { BadValue } from './values.js';
@@ -72,6 +73,8 @@ function contradictions(config: { readonly [N in SettingName]: Value<N> }): stri
         `(${config.reportInterval}ms), or a worker between two reports looks hung; 0s turns it off`,
     );
   }
+  const transport = contradictionIn(config);
+  if (transport !== undefined) problems.push(transport);
   if (config.httpPort !== 0 && config.httpPort === config.grpcPort) {
     problems.push(`--grpc-port ${config.grpcPort}: is --http-port as well; give the two doors two ports`);
   }

@@ -39,6 +39,13 @@ const dataHome = process.env['XDG_DATA_HOME'] ?? join(homedir(), '.local', 'shar
 const minute = 60_000;
 
 export const SETTINGS = {
+  tlsCert: optional(text, 'certificate (PEM) of this process; all its ports then speak TLS'),
+  tlsKey: optional(text, 'private key (PEM) of --tls-cert'),
+  tlsCa: optional(
+    text,
+    'authority (PEM) of the fleet: workers are dialled by TLS and checked with it, and whoever connects must show a certificate of it',
+  ),
+  tlsName: optional(text, 'name that certificates of workers carry, where they are dialled by address'),
   host: setting(host, '127.0.0.1', 'address both doors bind; any but loopback demands API keys'),
   httpPort: setting(port, '8080', 'port of the OpenAI and admin HTTP API; 0 picks a free one'),
   grpcPort: setting(port, '50051', 'port of the gRPC API, where workers join as well; 0 picks a free one'),

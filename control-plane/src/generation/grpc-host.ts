@@ -1,10 +1,11 @@
 // The gRPC server of this process: Generation for clients, Fleet for workers, reflection and grpc.health.v1. A bare grpc-js
 // server and not Nest's transport: its Observables have no back-pressure, and a paused client would fill this process.
 import type { ServiceDefinition, UntypedServiceImplementation } from '@grpc/grpc-js';
-import { Server, ServerCredentials } from '@grpc/grpc-js';
+import { Server } from '@grpc/grpc-js';
 import type { OnApplicationShutdown } from '@nestjs/common';
 import { Inject, Injectable } from '@nestjs/common';
 import { addReflection } from '@spotlight/proto/reflection';
+import { Transport } from '@spotlight/proto/transport';
 import { HealthImplementation } from 'grpc-health-check';
 import type { Config } from '../config/config.js';
 import { CONFIG } from '../config/config.js';
@@ -16,7 +17,10 @@ export class GrpcHost implements OnApplicationShutdown {
   readonly #services: string[] = [];
   #closed: Promise<void> | undefined;
 
-  constructor(@Inject(CONFIG) private readonly config: Pick<Config, 'host' | 'grpcPort' | 'maxBody'>) {
+  constructor(
+    @Inject(CONFIG) private readonly config: Pick<Config, 'host' | 'grpcPort' | 'maxBody'>,
+    @Inject(Transport) private readonly transport: Transport,
+  ) {
     this.#server = new Server({
       'grpc.max_receive_message_length': config.maxBody,
       'grpc.max_send_message_length': -1,
@@ -44,7 +48,7 @@ export class GrpcHost implements OnApplicationShutdown {
     const { host, grpcPort } = this.config;
     const bare = host.includes(':') && !host.startsWith('[') ? `[${host}]` : host;
     return new Promise((resolve, reject) => {
-      this.#server.bindAsync(`${bare}:${grpcPort}`, ServerCredentials.createInsecure(), (error, port) => {
+      this.#server.bindAsync(`${bare}:${grpcPort}`, this.transport.serverCredentials(), (error, port) => {
         if (error === null) resolve(port);
         else reject(error);
       });

@@ -13,6 +13,7 @@ import type {
   ValidateResponse,
 } from '@spotlight/proto';
 import { ErrorCode } from '@spotlight/proto';
+import { Transport } from '@spotlight/proto/transport';
 import type { Config } from '../config/config.js';
 import { CONFIG } from '../config/config.js';
 import { ServiceError } from '../errors/service-error.js';
@@ -63,6 +64,7 @@ export class Fleet implements WorkerFleet, OnModuleDestroy {
     @Inject(CONFIG) private readonly config: Pick<Config, 'reportInterval' | 'leaseTimeout'>,
     @Inject(Registry) private readonly registry: Pick<Registry, 'seen'>,
     @Inject(LOG) private readonly log: Log,
+    @Inject(Transport) private readonly transport = Transport.plain,
   ) {
     this.#watch = setInterval(() => {
       this.#checkLeases();
@@ -81,19 +83,23 @@ export class Fleet implements WorkerFleet, OnModuleDestroy {
         ),
       );
     }
-    const channel = new WorkerChannel(hello.address, {
-      onLoad: (load, stepped) => {
-        member.load(load, stepped);
+    const channel = new WorkerChannel(
+      hello.address,
+      {
+        onLoad: (load, stepped) => {
+          member.load(load, stepped);
+        },
+        onConnected: (connected, reason) => {
+          if (this.#members.get(member.id) !== member) return;
+          this.#log(member, connected ? 'worker connected' : 'worker unreachable', reason);
+          this.#changed(member);
+        },
+        onFault: (error) => {
+          this.log.error({ err: error, worker: hello.workerId }, 'a request listener failed');
+        },
       },
-      onConnected: (connected, reason) => {
-        if (this.#members.get(member.id) !== member) return;
-        this.#log(member, connected ? 'worker connected' : 'worker unreachable', reason);
-        this.#changed(member);
-      },
-      onFault: (error) => {
-        this.log.error({ err: error, worker: hello.workerId }, 'a request listener failed');
-      },
-    });
+      this.transport,
+    );
     const member = new Member(hello, lease, channel);
     this.#warnOfStrangers(hello);
     this.#members.set(member.id, member);

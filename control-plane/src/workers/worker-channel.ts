@@ -2,7 +2,7 @@
 // Knows nothing of the fleet, so the CLI uses it alone. When the stream breaks all its requests are lost at once, because the
 // worker frees what a broken stream had asked for; a new stream is opened until close() or retire().
 import type { ClientDuplexStream, ServiceError as GrpcError } from '@grpc/grpc-js';
-import { credentials, Metadata } from '@grpc/grpc-js';
+import { Metadata } from '@grpc/grpc-js';
 import type {
   DescribeResponse,
   EncodeRequest,
@@ -16,6 +16,7 @@ import type {
   ValidateResponse,
 } from '@spotlight/proto';
 import { ErrorCode, WorkerClient } from '@spotlight/proto';
+import { Transport } from '@spotlight/proto/transport';
 import { ServiceError } from '../errors/service-error.js';
 import type { CallListener, WorkerCall } from './api.js';
 import { fromGrpc } from './from-grpc.js';
@@ -65,8 +66,10 @@ export class WorkerChannel {
   constructor(
     readonly address: string,
     private readonly events: ChannelEvents = {},
+    transport = Transport.plain,
   ) {
-    this.#client = new WorkerClient(address, credentials.createInsecure(), OPTIONS);
+    const options = { ...OPTIONS, ...transport.channelOptions() };
+    this.#client = new WorkerClient(address, transport.channelCredentials(), options);
     this.#dial();
   }
 

@@ -51,6 +51,16 @@ export const SETTINGS = {
     secret: true,
     alias: 'HF_TOKEN',
   },
+  tlsCert: optional(text, 'certificate (PEM) of this process; all its ports then speak TLS'),
+  tlsKey: optional(text, 'private key (PEM) of --tls-cert'),
+  tlsCa: optional(
+    text,
+    'authority (PEM) of the fleet: control planes are dialled by TLS and checked with it, and whoever connects must show a certificate of it',
+  ),
+  tlsName: optional(
+    text,
+    'name that certificates of control planes carry, where they are dialled by address',
+  ),
   host: setting(text, '127.0.0.1', 'address that gRPC and metrics bind'),
   grpcPort: setting(port, '8100', 'port of the Worker service; 0 takes a free one'),
   metricsPort: setting(port, '9100', 'port of /metrics, /healthz and /livez; 0 takes a free one'),

@@ -15,6 +15,8 @@ import {
 import { pino } from 'pino';
 import { WorkerStatus } from '../telemetry/health.js';
 import { DesiredState } from './desired-state.js';
+import { Transport } from '@spotlight/proto/transport';
+import { dialer } from './dial.js';
 import { Fleet } from './fleet.js';
 
 type Call = ServerDuplexStream<JoinRequest, JoinResponse>;
@@ -97,6 +99,7 @@ describe('fleet', () => {
       serveAddress: '127.0.0.1:1',
       metricsAddress: '127.0.0.1:2',
       joinToken: 'token',
+      dial: dialer(Transport.plain),
       describe: () => DescribeResponse.fromPartial({ workerId: 'w1' }),
       load: () => Load.fromPartial({ running: 3 }),
       slots,

@@ -5,6 +5,7 @@ import type { Logger } from 'pino';
 import type { WorkerStatus } from '../telemetry/health.js';
 import type { BackoffLimits } from './backoff.js';
 import type { DesiredState } from './desired-state.js';
+import type { Dial } from './dial.js';
 import { ControlPlaneLink } from './link.js';
 
 const INTERVAL_MS = 1000;
@@ -16,6 +17,7 @@ export interface FleetOptions {
   readonly serveAddress: string;
   readonly metricsAddress: string;
   readonly joinToken: string;
+  readonly dial: Dial;
   readonly describe: () => DescribeResponse;
   readonly load: () => Load;
   readonly slots: {
@@ -43,6 +45,7 @@ export class Fleet {
       (address) =>
         new ControlPlaneLink({
           address,
+          dial: options.dial,
           hello: () => this.hello(),
           report: () => this.report(),
           onDirective: (directive) => {

@@ -7,7 +7,7 @@ import { JoinRequest } from '@spotlight/proto';
 import type { Logger } from 'pino';
 import type { BackoffLimits } from './backoff.js';
 import { waitBefore } from './backoff.js';
-import { dial } from './dial.js';
+import type { Dial } from './dial.js';
 
 /** A stream that lived so long was a good one: the next wait is short again. */
 const HELD_MS = 5000;
@@ -15,6 +15,7 @@ const HELD_MS = 5000;
 const LEAVE_MS = 1000;
 
 export interface LinkOptions {
+  readonly dial: Dial;
   readonly address: string;
   readonly hello: () => Hello;
   readonly report: () => Report;
@@ -40,7 +41,7 @@ export class ControlPlaneLink {
     if (this.left) return;
     this.openedAt = performance.now();
     this.blocked = false;
-    this.client = dial(this.options.address);
+    this.client = this.options.dial(this.options.address);
     const call = this.client.join();
     this.call = call;
     call.on('data', ({ directive }: JoinResponse) => {

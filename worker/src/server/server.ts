@@ -1,8 +1,10 @@
 // The worker's gRPC server: Worker, grpc.health.v1 and reflection on one port.
 // Messages may be large (a prompt of a million ids) and streams long-lived, hence the limits and pings below.
-import { Server, ServerCredentials } from '@grpc/grpc-js';
+import type { ServerCredentials } from '@grpc/grpc-js';
+import { Server } from '@grpc/grpc-js';
 import { WorkerService } from '@spotlight/proto';
 import { addReflection } from '@spotlight/proto/reflection';
+import { Transport } from '@spotlight/proto/transport';
 import type { ServingStatusMap } from 'grpc-health-check';
 import { HealthImplementation } from 'grpc-health-check';
 import { BindError, joinAddress } from './address.js';
@@ -23,7 +25,12 @@ export class WorkerGrpcServer {
   ) {}
 
   /** @throws BindError with one line that says what to do, such as for a port in use */
-  static async listen(host: string, port: number, parts: ServiceParts): Promise<WorkerGrpcServer> {
+  static async listen(
+    host: string,
+    port: number,
+    parts: ServiceParts,
+    transport = Transport.plain,
+  ): Promise<WorkerGrpcServer> {
     const server = new Server({
       'grpc.max_receive_message_length': MESSAGE_BYTES,
       'grpc.max_send_message_length': MESSAGE_BYTES,
@@ -35,7 +42,7 @@ export class WorkerGrpcServer {
     const health = new HealthImplementation(statuses('NOT_SERVING'));
     health.addToServer(server);
     addReflection(server, [SERVICE]);
-    const bound = await bind(server, host, port);
+    const bound = await bind(server, host, port, transport.serverCredentials());
     return new WorkerGrpcServer(server, health, streams, joinAddress(host, bound));
   }
 
@@ -65,10 +72,15 @@ function statuses(value: 'SERVING' | 'NOT_SERVING'): ServingStatusMap {
   return { '': value, [SERVICE]: value };
 }
 
-async function bind(server: Server, host: string, port: number): Promise<number> {
+async function bind(
+  server: Server,
+  host: string,
+  port: number,
+  credentials: ServerCredentials,
+): Promise<number> {
   try {
     return await new Promise<number>((resolve, reject) => {
-      server.bindAsync(joinAddress(host, port), ServerCredentials.createInsecure(), (error, bound) => {
+      server.bindAsync(joinAddress(host, port), credentials, (error, bound) => {
         if (error === null) resolve(bound);
         else reject(error);
       });

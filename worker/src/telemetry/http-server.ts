@@ -1,9 +1,11 @@
 // The worker's HTTP door for machines that watch it: /metrics for Prometheus, /healthz for readiness, /livez for liveness.
 // It opens before the model loads, so that a probe sees "starting" instead of a refused connection.
-import type { Server, ServerResponse } from 'node:http';
+import type { RequestListener, Server, ServerResponse } from 'node:http';
 import { createServer } from 'node:http';
+import { createServer as createSecureServer } from 'node:https';
 import type { AddressInfo } from 'node:net';
 import { WorkerState } from '@spotlight/proto';
+import type { HttpsOptions } from '@spotlight/proto/transport';
 import type { Registry } from 'prom-client';
 import { BindError, joinAddress } from '../server/address.js';
 import type { WorkerStatus } from './health.js';
@@ -21,8 +23,9 @@ export class WatchServer {
     port: number,
     registry: Registry,
     status: WorkerStatus,
+    https?: HttpsOptions,
   ): Promise<WatchServer> {
-    const server = createServer((request, response) => {
+    const answer: RequestListener = (request, response) => {
       const path = (request.url ?? '/').split('?')[0];
       if (request.method !== 'GET' && request.method !== 'HEAD') {
         send(response, 405, 'text/plain', 'only GET is served here\n');
@@ -42,7 +45,8 @@ export class WatchServer {
       } else {
         send(response, 404, 'text/plain', 'served here: /metrics /healthz /livez\n');
       }
-    });
+    };
+    const server = https === undefined ? createServer(answer) : createSecureServer(https, answer);
     await new Promise<void>((resolve, reject) => {
       server.once('error', (error: NodeJS.ErrnoException) => {
         const inUse = `port ${port} on ${host} is in use: stop what listens there or give another --metrics-port (0 takes a free one)`;
