@@ -6,7 +6,8 @@ import { FleetService } from '@spotlight/proto';
 import type { Piece } from '../artifact/store.js';
 import { StoreError } from '../artifact/store.js';
 import { artifactSource } from './artifact-source.js';
-import { dial } from './dial.js';
+import { Transport } from '@spotlight/proto/transport';
+import { dialer } from './dial.js';
 
 type Call = ServerWritableStream<FetchArtifactRequest, FetchArtifactResponse>;
 
@@ -44,7 +45,8 @@ describe('artifactSource', () => {
   };
   async function read(addresses: readonly string[]): Promise<Piece[]> {
     const pieces: Piece[] = [];
-    for await (const piece of artifactSource(addresses, 'token', dial)('aa', 7)) pieces.push(piece);
+    for await (const piece of artifactSource(addresses, 'token', dialer(Transport.plain))('aa', 7))
+      pieces.push(piece);
     return pieces;
   }
   const code =
