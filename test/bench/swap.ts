@@ -2,8 +2,8 @@
 // that failed, tokens against those of the artifact alone, times between tokens during swaps against those without, time from upload
 // to done; then a bad artifact until it is taken back. --kills instead kills processes with -9 at random moments of rollouts.
 import { readdir, readFile } from 'node:fs/promises';
-import { createRequire } from 'node:module';
-import { dirname, join } from 'node:path';
+import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
 import { parseArgs } from 'node:util';
 import { TemporaryPostgres } from '@spotlight/control-plane/storage/temporary-postgres.fixture.js';
 import { rollOutBad, rollOutUnderKills, swapUnderLoad } from '../swap/scenarios.js';
@@ -26,10 +26,7 @@ function promptsOf(count: number, chars: number): string[] {
 }
 
 async function shippedArtifact(): Promise<Buffer> {
-  const folder = join(
-    dirname(createRequire(import.meta.url).resolve('@spotlight/worker/package.json')),
-    'artifacts',
-  );
+  const folder = fileURLToPath(new URL('../artifacts', import.meta.resolve('@spotlight/worker/main.js')));
   const [name] = (await readdir(folder)).filter((file) => file.endsWith('.safetensors')).sort();
   if (name === undefined) throw new Error(`no artifact ships in ${folder}`);
   return readFile(join(folder, name));
@@ -58,6 +55,7 @@ async function* run({ args, log }: BenchOptions): AsyncGenerator<BenchLine> {
   const [other, bad] = [variant(bytes, 'other', 0.02, 3), variant(bytes, 'random', 0.5, 5)];
   const threads = String(Math.max(1, Math.floor(2 / workers)));
   let system: SwapSystem | undefined;
+  for (const signal of ['SIGINT', 'SIGTERM'] as const) process.once(signal, () => process.exit(1));
   try {
     system = await SwapSystem.start({
       workers,
@@ -180,6 +178,11 @@ async function* run({ args, log }: BenchOptions): AsyncGenerator<BenchLine> {
       note: 'upload and validation idle, then the first swap',
     };
     for (const { failure } of result.failures.slice(0, 5)) log(`failed: ${failure ?? ''}`);
+    for (const { outcome, at, gap } of different.slice(0, 10)) {
+      log(
+        `prompt ${outcome.prompt}, artifact ${outcome.artifact.slice(0, 12)}: other tokens from ${at} on, ${gap.toFixed(3)} nats apart alone`,
+      );
+    }
 
     const taken = await rollOutBad(system, bad, order, streams, LIMIT_MS);
     log(

@@ -173,12 +173,12 @@ export async function rollOutUnderKills(options: KillsOptions): Promise<KillsRes
     const active = (await system.deployment())?.activeArtifact;
     const next = artifacts[0] === active ? artifacts[1] : artifacts[0];
     const id = await system.order(next, QUICK_PLAN, limitMs);
-    let over = false;
+    const state = { over: false };
     const ending = system.ended(id, limitMs).finally(() => {
-      over = true;
+      state.over = true;
     });
     ending.catch(() => undefined);
-    while (left > 0 && !over) {
+    while (left > 0 && !state.over) {
       await sleep(random() * MOST_PAUSE_MS);
       const choices: (Victim | 'database')[] = [...victims];
       if (options.killDatabase !== undefined) choices.push('database');

@@ -170,7 +170,15 @@ export interface Comparison {
   readonly compared: number;
   /** Other tokens from a place on where the two likeliest were closer than `tie`. */
   readonly nearTies: number;
-  readonly different: readonly StreamOutcome[];
+  readonly different: readonly Difference[];
+}
+
+export interface Difference {
+  readonly outcome: StreamOutcome;
+  /** Index of the first token that differs. */
+  readonly at: number;
+  /** Between the two likeliest tokens there, alone; nats. */
+  readonly gap: number;
 }
 
 /** Streams under load against the same prompt and artifact alone; those of an artifact without a reference are left out. */
@@ -180,7 +188,7 @@ export function compare(
   tie = 0.05,
 ): Comparison {
   const reference = new Map(alone.map((one) => [`${one.prompt} ${one.artifact}`, one]));
-  const different: StreamOutcome[] = [];
+  const different: Difference[] = [];
   let [compared, nearTies] = [0, 0];
   for (const outcome of outcomes) {
     const expected = reference.get(`${outcome.prompt} ${outcome.artifact}`);
@@ -188,8 +196,9 @@ export function compare(
     compared += 1;
     const at = outcome.tokens.findIndex((token, i) => token !== expected.tokens[i]);
     if (at < 0) continue;
-    if ((expected.gaps[at] ?? Number.POSITIVE_INFINITY) < tie) nearTies += 1;
-    else different.push(outcome);
+    const gap = expected.gaps[at] ?? Number.POSITIVE_INFINITY;
+    if (gap < tie) nearTies += 1;
+    else different.push({ outcome, at, gap });
   }
   return { compared, nearTies, different };
 }

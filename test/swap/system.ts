@@ -32,6 +32,9 @@ export class SwapSystem {
   readonly http: string;
   readonly #grpcPort: number;
   readonly #workers: (Child | undefined)[];
+  readonly #onExit = (): void => {
+    for (const child of [this.#controlPlane, ...this.#workers]) child?.process.kill('SIGKILL');
+  };
   #controlPlane: Child | undefined;
 
   private constructor(
@@ -43,6 +46,8 @@ export class SwapSystem {
     this.http = `http://127.0.0.1:${httpPort}`;
     this.#grpcPort = grpcPort;
     this.#workers = Array.from({ length: options.workers }, () => undefined);
+    // Whoever ends early must not leave a fleet behind.
+    process.once('exit', this.#onExit);
   }
 
   /** Resolves when every worker is ready and the deployment has its artifact with its bytes. */
@@ -188,6 +193,7 @@ export class SwapSystem {
   }
 
   async close(): Promise<void> {
+    process.off('exit', this.#onExit);
     await Promise.all([this.#controlPlane?.kill(), ...this.#workers.map((worker) => worker?.kill())]);
     await rm(this.folder, { recursive: true, force: true });
   }

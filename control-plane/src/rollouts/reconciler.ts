@@ -49,7 +49,8 @@ export class Reconciler {
     }));
     const byId = new Map<string, WorkerRow>(rows.map((row) => [row.id, row]));
     const looked: { deployment: DeploymentRow; rollout: RolloutRow | undefined; here: SeenWorker[] }[] = [];
-    for (const before of deployed) {
+    const failures: unknown[] = [];
+    const lookAt = async (before: DeploymentRow): Promise<void> => {
       const found = moving.find(({ deploymentId }) => deploymentId === before.id);
       const here = this.seen.of(before, found?.candidate, byId);
       const rollout = found && (await this.#advance(found, before, here));
@@ -58,7 +59,10 @@ export class Reconciler {
         rollout !== undefined && hasEnded(rollout.phase) ? await this.#again(before) : before;
       looked.push({ deployment, rollout, here });
       await this.#direct(deployment, rollout, here, byId);
-    }
+    };
+    // What fails of one deployment is not the others' affair.
+    for (const each of deployed) await lookAt(each).catch((error: unknown) => failures.push(error));
+    if (failures.length > 0) throw failures[0];
     const joined = new Set(looked.flatMap(({ here }) => here.map(({ id }) => id)));
     await this.#directAway(
       rows.filter(({ id }) => !joined.has(id)),

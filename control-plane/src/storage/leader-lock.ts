@@ -6,7 +6,9 @@ import type { Log } from '../telemetry/log.js';
 import type { Storage } from './storage.js';
 
 export class LeaderLock {
+  /** Kept open whether it holds the lock or waits for it: a connection a try would be a connection a second. */
   #session: Client | undefined;
+  #holds = false;
   #closed = false;
 
   /** @param key any number of this purpose's own, within 63 bits */
@@ -19,27 +21,16 @@ export class LeaderLock {
   /** Whether this process leads now; tries to when nobody does. Rejects when the database does not answer. */
   async held(): Promise<boolean> {
     if (this.#closed) return false;
-    if (this.#session !== undefined) return this.#stillHeld(this.#session);
-    const session = await this.storage.session();
+    const session = this.#session ?? (await this.#open());
     if (session === undefined) return true;
-    session.on('error', () => {
-      this.#lose(session);
-    });
     try {
-      const { rows } = await session.query<{ held: boolean }>('select pg_try_advisory_lock($1) as held', [
-        this.key,
-      ]);
-      if (rows[0]?.held === true && !this.#isClosed()) {
-        this.#session = session;
-        this.log.info('this replica leads');
-        return true;
-      }
+      if (this.#holds) await session.query('select 1');
+      else await this.#try(session);
     } catch (error) {
-      await end(session);
+      this.#lose(session);
       throw error;
     }
-    await end(session);
-    return false;
+    return this.#holds && this.#session === session;
   }
 
   /** Lets another lead at once. Idempotent. */
@@ -47,17 +38,28 @@ export class LeaderLock {
     this.#closed = true;
     const session = this.#session;
     this.#session = undefined;
+    this.#holds = false;
     if (session !== undefined) await end(session);
   }
 
-  async #stillHeld(session: Client): Promise<boolean> {
-    try {
-      await session.query('select 1');
-      return this.#session === session;
-    } catch {
+  async #open(): Promise<Client | undefined> {
+    const session = await this.storage.session();
+    if (session === undefined) return undefined;
+    session.on('error', () => {
       this.#lose(session);
-      return false;
-    }
+    });
+    if (this.#isClosed()) await end(session);
+    else this.#session = session;
+    return session;
+  }
+
+  async #try(session: Client): Promise<void> {
+    const { rows } = await session.query<{ held: boolean }>('select pg_try_advisory_lock($1) as held', [
+      this.key,
+    ]);
+    if (rows[0]?.held !== true || this.#session !== session) return;
+    this.#holds = true;
+    this.log.info('this replica leads');
   }
 
   /** Asked anew after every wait. */
@@ -67,8 +69,9 @@ export class LeaderLock {
 
   #lose(session: Client): void {
     if (this.#session !== session) return;
+    if (this.#holds) this.log.warn('this replica leads no more: its session with the database broke');
     this.#session = undefined;
-    this.log.warn('this replica leads no more: its session with the database broke');
+    this.#holds = false;
     void end(session);
   }
 }

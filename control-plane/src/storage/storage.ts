@@ -40,6 +40,10 @@ export class Storage {
     pool.on('error', (error) => {
       if (!this.#closed) log.warn({ err: error }, 'a database connection broke');
     });
+    // One that is closing hears no more from the pool, and may still be told that the server stops.
+    pool.on('connect', (client) => {
+      client.on('error', () => undefined);
+    });
     this.ready = this.#open();
     // Whoever awaits `ready` sees the failure; without this an early one would end the process before anyone can.
     this.ready.catch(() => undefined);
