@@ -85,7 +85,6 @@ describe('generation flags', () => {
       ['--top-p', '2'],
       ['--temperature', 'warm'],
       ['--seed', '18446744073709551616'],
-      ['--backend', 'lsh'],
       ['--tail', 'long'],
     ]) {
       assert.throws(() => parse(...args), new RegExp(args[0] ?? ''), args.join(' '));

@@ -22,7 +22,7 @@ export interface GenerationFlags {
   readonly seed?: bigint;
   readonly stop?: string[];
   readonly ignoreEos?: true;
-  readonly backend?: 'dense' | 'spotlight';
+  readonly backend?: string;
   readonly fraction?: number;
   readonly tail?: 'block-mean' | 'none';
   readonly densePrefixTokens?: number;
@@ -77,11 +77,9 @@ export function addGenerationOptions(command: Command): Command {
     .option('--stop <text>', 'end before this text; may be given several times', append)
     .option('--ignore-eos', "go on past the model's end of text")
     .optionsGroup('Attention:')
-    .addOption(
-      new Option('--backend <name>', "attention of generated tokens (default: the deployment's)").choices([
-        'dense',
-        'spotlight',
-      ]),
+    .option(
+      '--backend <name>',
+      "attention of generated tokens: dense, spotlight, or an evaluation method where workers offer them (default: the deployment's)",
     )
     .option('--fraction <x>', 'share of the context each generated token retrieves', numberIn(0, 1))
     .addOption(
