@@ -20,6 +20,8 @@ import { shortDigest } from './states.js';
 export interface Candidate {
   /** Upload whose bytes are all here. */
   readonly upload: string;
+  /** It has a row, which must still be there when the artifact's is written. */
+  readonly announced: boolean;
   readonly size: number;
   /** What the bytes are said to be; undefined takes what they are. */
   readonly digest: string | undefined;
@@ -117,17 +119,29 @@ function blobName(digest: string, upload: string): string {
   return `${digest}-${upload}`;
 }
 
+/** Id of the upload that a blob was. */
+export function uploadOf(blob: string): string {
+  return blob.slice(blob.indexOf('-') + 1);
+}
+
 async function register(
   db: Transaction,
   facts: ScannedArtifact,
   blob: string,
-  { upload, parent, source, actor }: Candidate,
+  { upload, announced, parent, source, actor }: Candidate,
 ): Promise<Admitted> {
   const { digest, size, fingerprint, metadata } = facts;
   const { encoder, bits, headDim, queryHeads, kvHeads } = facts;
   const told = metadata['parent'];
   const bytes = { size, metadata, blob, layers: [...facts.layers] };
-  await db.delete(artifactUploads).where(eq(artifactUploads.id, upload));
+  const rows = await db.delete(artifactUploads).where(eq(artifactUploads.id, upload)).returning();
+  if (announced && rows.length === 0) {
+    throw new ServiceError(
+      ErrorCode.CONFLICT,
+      'The upload was dropped or completed meanwhile; look for the artifact, or push it again.',
+      { openaiCode: 'upload_not_found' },
+    );
+  }
   const [made] = await db
     .insert(artifacts)
     .values({

@@ -26,7 +26,7 @@ export class Adoption implements OnModuleInit, OnModuleDestroy {
   /** Doubles while nobody can hand the bytes over; a change of the fleet is a new hope. */
   #waitMs = FIRST_WAIT_MS;
   #unsubscribe: () => void = () => undefined;
-  #closed = false;
+  readonly #closing = new AbortController();
 
   constructor(
     @Inject(Storage) private readonly storage: Pick<Storage, 'query'>,
@@ -45,7 +45,8 @@ export class Adoption implements OnModuleInit, OnModuleDestroy {
   }
 
   async onModuleDestroy(): Promise<void> {
-    this.#closed = true;
+    // A worker that hangs must not hold up a stop.
+    this.#closing.abort();
     this.#unsubscribe();
     clearTimeout(this.#timer);
     await this.#running;
@@ -61,7 +62,7 @@ export class Adoption implements OnModuleInit, OnModuleDestroy {
   }
 
   async #run(): Promise<void> {
-    while (this.#again && !this.#closed) {
+    while (this.#again && !this.#closing.signal.aborted) {
       this.#again = false;
       // The rows of what has just joined come first.
       await this.join.look();
@@ -82,7 +83,7 @@ export class Adoption implements OnModuleInit, OnModuleDestroy {
       this.log.warn({ err: error }, 'which artifacts have no bytes could not be read');
       left = true;
     }
-    if (!left || this.#closed) return;
+    if (!left || this.#closing.signal.aborted) return;
     this.#timer = setTimeout(() => void this.look(), this.#waitMs).unref();
     this.#waitMs = Math.min(2 * this.#waitMs, MAX_WAIT_MS);
   }
@@ -92,12 +93,24 @@ export class Adoption implements OnModuleInit, OnModuleDestroy {
       .snapshots()
       .filter(({ slots, state }) => state !== 'dead' && slots.some((slot) => slot.artifactDigest === digest));
     for (const { workerId } of holders) {
-      if (this.#closed) return false;
+      if (this.#closing.signal.aborted) return false;
       const upload = randomUUID();
       try {
-        const size = await this.blobs.append(upload, 0, this.fleet.readArtifact(workerId, digest));
+        const size = await this.blobs.append(
+          upload,
+          0,
+          this.fleet.readArtifact(workerId, digest, this.#closing.signal),
+        );
         const source = `worker:${workerId}`;
-        await this.admission.admit({ upload, size, digest, parent: undefined, source, actor: source });
+        await this.admission.admit({
+          upload,
+          announced: false,
+          size,
+          digest,
+          parent: undefined,
+          source,
+          actor: source,
+        });
         this.log.info(
           { worker: workerId, artifact: digest, size },
           'the artifact a worker came with is here',

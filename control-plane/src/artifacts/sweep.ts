@@ -1,13 +1,14 @@
-// Removes what nobody will come back for: uploads untouched for a day, and bytes without a row, which a kill -9 between two steps leaves.
-// Age protects what is on its way: bytes are there before their row is.
+// Removes what nobody will come back for: uploads untouched for a day, with the bytes they are or had become before a crash. Only bytes of
+// uploads that this database knew are ever removed as blobs: a store may hold another installation's too.
 import type { OnModuleDestroy, OnModuleInit } from '@nestjs/common';
 import { Inject, Injectable } from '@nestjs/common';
 import { lt } from 'drizzle-orm';
-import { artifacts, artifactUploads } from '../storage/schema.js';
+import { artifactUploads } from '../storage/schema.js';
 import { Storage } from '../storage/storage.js';
 import type { Log } from '../telemetry/log.js';
 import { LOG } from '../telemetry/log.js';
-import type { BlobStore, StoredName } from './blobs/blob-store.js';
+import { uploadOf } from './admission.js';
+import type { BlobStore } from './blobs/blob-store.js';
 import { BLOB_STORE } from './blobs/blob-store.js';
 
 const KEEP_MS = 24 * 3_600_000;
@@ -18,7 +19,7 @@ const FIRST_MS = 60_000;
 @Injectable()
 export class Sweep implements OnModuleInit, OnModuleDestroy {
   #timer: NodeJS.Timeout | undefined;
-  #running: Promise<void> = Promise.resolve();
+  #closed = false;
 
   constructor(
     @Inject(Storage) private readonly storage: Pick<Storage, 'query'>,
@@ -30,36 +31,45 @@ export class Sweep implements OnModuleInit, OnModuleDestroy {
     this.#plan(FIRST_MS);
   }
 
-  async onModuleDestroy(): Promise<void> {
+  /** A sweep under way is not waited for: cut short it is as good. */
+  onModuleDestroy(): void {
+    this.#closed = true;
     clearTimeout(this.#timer);
-    await this.#running;
   }
 
   /** @param now ms; what was last touched a day before it goes */
   async sweep(now = Date.now()): Promise<void> {
     const limit = new Date(now - KEEP_MS);
-    const old = ({ changed }: StoredName): boolean => changed < limit;
-    // Names first and rows after: what is registered between the two is found among the rows.
-    const staged = (await this.blobs.uploads()).filter(old);
-    const blobs = (await this.blobs.blobs()).filter(old);
-    await this.storage.query((db) => db.delete(artifactUploads).where(lt(artifactUploads.touched, limit)));
+    const staged = (await this.blobs.uploads()).filter(({ changed }) => changed < limit);
+    // The rows first: a completion under way finds its own gone and registers nothing.
+    const expired = await this.storage.query((db) =>
+      db
+        .delete(artifactUploads)
+        .where(lt(artifactUploads.touched, limit))
+        .returning({ id: artifactUploads.id }),
+    );
+    const ids = new Set(expired.map(({ id }) => id));
+    for (const id of ids) await this.blobs.discard(id);
+    if (ids.size > 0) {
+      for (const { name } of await this.blobs.blobs())
+        if (ids.has(uploadOf(name))) await this.blobs.remove(name);
+    }
     const open = await this.storage.query((db) =>
       db.select({ id: artifactUploads.id }).from(artifactUploads),
     );
-    const known = await this.storage.query((db) => db.select({ blob: artifacts.blob }).from(artifacts));
     const uploads = new Set(open.map(({ id }) => id));
-    const registered = new Set(known.map(({ blob }) => blob));
     for (const { name } of staged) if (!uploads.has(name)) await this.blobs.discard(name);
-    for (const { name } of blobs) if (!registered.has(name)) await this.blobs.remove(name);
   }
 
   #plan(afterMs: number): void {
+    if (this.#closed) return;
     this.#timer = setTimeout(() => {
-      this.#running = this.sweep()
+      this.sweep()
         .catch((error: unknown) => {
-          this.log.warn({ err: error, place: this.blobs.place }, 'old uploads could not be swept');
+          if (!this.#closed)
+            this.log.warn({ err: error, place: this.blobs.place }, 'old uploads could not be swept');
         })
-        .then(() => {
+        .finally(() => {
           this.#plan(EVERY_MS);
         });
     }, afterMs);

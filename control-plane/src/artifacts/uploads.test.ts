@@ -5,7 +5,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { Readable } from 'node:stream';
 import { ErrorCode } from '@spotlight/proto';
-import { eq } from 'drizzle-orm';
+import { eq, inArray } from 'drizzle-orm';
 import { pino } from 'pino';
 import { artifacts, artifactUploads, auditLog } from '../storage/schema.js';
 import type { Storage } from '../storage/storage.js';
@@ -145,29 +145,37 @@ describe('uploads', function () {
       await assert.rejects(uploads.cancel(id), { code: ErrorCode.NOT_FOUND });
     });
 
-    it('that nobody comes back for are swept, and so are bytes without a row', async () => {
+    it('that nobody comes back for are swept, also those that a crash left as a blob', async () => {
       const uploads = parts(blobs);
       const sweep = new Sweep(database.storage, blobs, pino({ level: 'silent' }));
       const kept = await uploads.receive(announce(file), body(file.bytes), 'k');
       const { id } = await uploads.begin(announce(await artifactFile(seed++)));
       await uploads.append(id, 0, body(Buffer.alloc(100)), 100);
-      await blobs.append('stray', 0, body(Buffer.alloc(100)));
-      await blobs.commit('stray', 'nobody-knows');
+      const crashed = await uploads.begin(announce(await artifactFile(seed++)));
+      await blobs.append(crashed.id, 0, body(Buffer.alloc(100)));
+      await blobs.commit(crashed.id, `${crashed.digest!}-${crashed.id}`);
+      await blobs.append('no-row', 0, body(Buffer.alloc(100)));
+      await blobs.append('other', 0, body(Buffer.alloc(100)));
+      await blobs.commit('other', 'of-another-installation');
 
       await sweep.sweep();
       assert.equal(await blobs.staged(id), 100);
-      assert.equal(await blobs.size('nobody-knows'), 100);
+      assert.equal(await blobs.size(`${crashed.digest!}-${crashed.id}`), 100);
+      assert.equal(await blobs.staged('no-row'), 100);
 
       await database.storage.query((db) =>
         db
           .update(artifactUploads)
           .set({ touched: new Date(0) })
-          .where(eq(artifactUploads.id, id)),
+          .where(inArray(artifactUploads.id, [id, crashed.id])),
       );
       await sweep.sweep(Date.now() + 25 * 3_600_000);
       assert.equal(await blobs.staged(id), 0);
       await assert.rejects(uploads.get(id), { code: ErrorCode.NOT_FOUND });
-      assert.equal(await blobs.size('nobody-knows'), undefined);
+      assert.equal(await blobs.size(`${crashed.digest!}-${crashed.id}`), undefined);
+      assert.equal(await blobs.staged('no-row'), 0);
+      assert.equal(await blobs.size('of-another-installation'), 100);
+      await assert.rejects(uploads.complete(id, 'k'), { code: ErrorCode.NOT_FOUND });
       assert.equal(await blobs.size(kept.artifact.blob!), file.bytes.length);
     });
   }

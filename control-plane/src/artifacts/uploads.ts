@@ -173,7 +173,15 @@ export class Uploads {
     }
     const { size, source } = row;
     const digest = row.digest ?? undefined;
-    return this.admission.admit({ upload: id, size, digest, parent: row.parent ?? undefined, source, actor });
+    return this.admission.admit({
+      upload: id,
+      announced: true,
+      size,
+      digest,
+      parent: row.parent ?? undefined,
+      source,
+      actor,
+    });
   }
 
   async #refuseKnown(digest: string): Promise<void> {

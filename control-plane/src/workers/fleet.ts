@@ -139,9 +139,9 @@ export class Fleet implements WorkerFleet, OnModuleDestroy {
     return this.#member(workerId).channel.validate(digest, VALIDATE_MS);
   }
 
-  /** The bytes of the artifact a worker came with. Iterating rejects with a ServiceError. */
-  readArtifact(workerId: string, digest: string): AsyncIterable<Buffer> {
-    return this.#member(workerId).channel.readArtifact(digest, READ_ARTIFACT_MS);
+  /** The bytes of the artifact a worker came with, until `signal` aborts. Iterating rejects with a ServiceError. */
+  readArtifact(workerId: string, digest: string, signal: AbortSignal): AsyncIterable<Buffer> {
+    return this.#member(workerId).channel.readArtifact(digest, READ_ARTIFACT_MS, signal);
   }
 
   onChange(listener: () => void): () => void {

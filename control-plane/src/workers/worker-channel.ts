@@ -163,17 +163,27 @@ export class WorkerChannel {
     });
   }
 
-  /** The bytes of an artifact the worker came with, as they arrive. Iterating rejects with a ServiceError. */
-  async *readArtifact(artifactDigest: string, timeoutMs: number): AsyncGenerator<Buffer> {
+  /** The bytes of an artifact the worker came with, as they arrive, until `signal` aborts. Iterating rejects with a ServiceError. */
+  async *readArtifact(
+    artifactDigest: string,
+    timeoutMs: number,
+    signal: AbortSignal,
+  ): AsyncGenerator<Buffer> {
     const call = this.#client.readArtifact({ artifactDigest }, new Metadata(), {
       deadline: Date.now() + timeoutMs,
     });
+    const cancel = (): void => {
+      call.cancel();
+    };
+    signal.addEventListener('abort', cancel, { once: true });
+    if (signal.aborted) cancel();
     try {
       for await (const { chunk } of call as AsyncIterable<ReadArtifactResponse>) yield chunk;
     } catch (error) {
       throw isGrpcError(error) ? fromGrpc(error) : error;
     } finally {
-      call.cancel();
+      signal.removeEventListener('abort', cancel);
+      cancel();
     }
   }
 

@@ -6,6 +6,8 @@ import type { BlobStore } from './blob-store.js';
 import { FolderStore } from './folder-store.js';
 
 const ATTEMPTS = 4;
+/** Of connecting, and of a connection on which nothing moves. */
+const TIMEOUTS = { connectionTimeout: 5_000, socketTimeout: 30_000 } as const;
 
 /** [async] Touches nothing yet: a store that is away must not hold up a start. */
 export async function openBlobStore(
@@ -21,5 +23,9 @@ export async function openBlobStore(
   // Region and credentials come by the SDK's own chain: variables, profile, the machine's role.
   const endpoint =
     config.s3Endpoint === undefined ? {} : { endpoint: config.s3Endpoint, forcePathStyle: true };
-  return new S3Store(new S3Client({ maxAttempts: ATTEMPTS, ...endpoint }), place.bucket, place.path);
+  return new S3Store(
+    new S3Client({ maxAttempts: ATTEMPTS, requestHandler: TIMEOUTS, ...endpoint }),
+    place.bucket,
+    place.path,
+  );
 }
