@@ -82,6 +82,7 @@ describe('KeyLimiter', function () {
     }
     await replica(0).flush();
     await replica(1).flush();
+    await sleep(150); // A refusal is good for a moment without asking again.
     const alone = await Promise.allSettled(Array.from({ length: 8 }, () => enter(1, limits)));
     assert.equal(alone.filter(({ status }) => status === 'fulfilled').length, 6);
   });
@@ -117,6 +118,30 @@ describe('KeyLimiter', function () {
       openaiCode: 'insufficient_quota',
     });
     await later.onModuleDestroy();
+  });
+
+  it('asks the database for few of many entries, and for none of those it refuses', async () => {
+    let draws = 0;
+    const real = new LeaseStore(database.storage);
+    const counting = new KeyLimiter(
+      {
+        draw: (...args) => {
+          draws += 1;
+          return real.draw(...args);
+        },
+        spend: (...args) => real.spend(...args),
+        hold: (...args) => real.hold(...args),
+        sweep: (...args) => real.sweep(...args),
+      },
+      log,
+    );
+    const limits = { ...NO_LIMITS, requestsPerMinute: 40 };
+    const entries = await Promise.allSettled(
+      Array.from({ length: 200 }, () => counting.enter(keyId, limits)),
+    );
+    assert.equal(entries.filter(({ status }) => status === 'fulfilled').length, 40);
+    assert.ok(draws <= 20, `${draws} draws`);
+    await counting.onModuleDestroy();
   });
 
   it('follows a limit that is changed', async () => {

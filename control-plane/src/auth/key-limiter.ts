@@ -15,6 +15,8 @@ import { budgetSpent, isLimited, minuteOf, overRate, rateHeaders, sliceOf, tooMa
 const WRITE_MS = 1_000;
 const HELD_MS = 15_000;
 const RENEW_MS = 5_000;
+/** How long a key without a free place is refused without asking again. */
+const FULL_MS = 100;
 
 /** One request that was let in. */
 export interface Ticket {
@@ -106,14 +108,19 @@ export class KeyLimiter implements OnModuleDestroy {
   /** Makes sure that one more request has a place. */
   async #place(keyId: string, meter: KeyMeter, limit: number): Promise<void> {
     if (meter.inUse < Math.min(meter.held, limit)) return;
+    const now = performance.now();
+    if (now < meter.fullUntil) throw tooManyAtOnce(limit);
     const wanted = Math.min(limit, meter.inUse + sliceOf(limit));
     const held = await this.#ask(() => this.store.hold(keyId, this.#holder, wanted, limit, HELD_MS));
     meter.held = held ?? limit;
-    if (meter.inUse >= meter.held) throw tooManyAtOnce(limit);
+    if (meter.inUse < meter.held) return;
+    meter.fullUntil = now + FULL_MS;
+    throw tooManyAtOnce(limit);
   }
 
   async #take(keyId: string, meter: KeyMeter, limit: number, now: number): Promise<void> {
-    if (meter.taken >= meter.leased) {
+    // A minute that is used up stays so: refusals cost no query.
+    if (meter.taken >= meter.leased && meter.drawn < limit) {
       const drawn = await this.#ask(() => this.store.draw(keyId, meter.minute, sliceOf(limit), limit));
       if (drawn === undefined) meter.leased = limit;
       else {

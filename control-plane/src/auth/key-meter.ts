@@ -17,6 +17,8 @@ export class KeyMeter {
   unwritten = 0;
   /** Places held, and in use. */
   held = 0;
+  /** performance.now() until which no other replica is thought to have given one back. */
+  fullUntil = 0;
   inUse = 0;
   /** Entries that wait for their turn. */
   entering = 0;
