@@ -59,7 +59,7 @@ async function* run({ args, log }: BenchOptions): AsyncGenerator<BenchLine> {
   try {
     system = await SwapSystem.start({
       workers,
-      workerFlags: ['--threads', threads, '--kv-memory', '512MiB', '--quality-rate', '0.05'],
+      workerFlags: ['--threads', threads, '--kv-memory', '512MiB', '--quality-rate', '0.25'],
       ...(postgres === undefined ? {} : { databaseUrl: postgres.url(await postgres.create()) }),
     });
     const active = (await system.deployment())?.activeArtifact;
@@ -180,7 +180,7 @@ async function* run({ args, log }: BenchOptions): AsyncGenerator<BenchLine> {
     for (const { failure } of result.failures.slice(0, 5)) log(`failed: ${failure ?? ''}`);
     for (const { outcome, at, gap } of different.slice(0, 10)) {
       log(
-        `prompt ${outcome.prompt}, artifact ${outcome.artifact.slice(0, 12)}: other tokens from ${at} on, ${gap.toFixed(3)} nats apart alone`,
+        `prompt ${outcome.prompt}, artifact ${outcome.artifact}: other tokens from ${at} on, ${gap.toFixed(3)} nats apart alone`,
       );
     }
 

@@ -5,7 +5,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 
 export interface StreamOutcome {
   readonly prompt: number;
-  /** As the answer's header names it; '' when none came. */
+  /** First digits of the digest, as every chunk's system_fingerprint names it: the header is silent when it had to go out before the first token. */
   readonly artifact: string;
   readonly tokens: readonly number[];
   /** Of the likeliest token over the next one, in nats, by token. */
@@ -26,6 +26,7 @@ export interface StreamOrder {
 }
 
 interface Chunk {
+  readonly system_fingerprint?: string;
   readonly choices?: readonly {
     readonly token_ids?: readonly number[];
     readonly finish_reason?: string | null;
@@ -72,7 +73,6 @@ export function stream(order: StreamOrder, prompt: number, agent: Agent): Promis
       call.destroy(new Error(`nothing came for ${SILENT_MS} ms`));
     });
     call.on('response', (response) => {
-      artifact = String(response.headers['x-spotlight-artifact'] ?? '');
       response.setEncoding('utf8');
       let rest = '';
       let error = response.statusCode === 200 ? undefined : `status ${String(response.statusCode)}`;
@@ -88,6 +88,7 @@ export function stream(order: StreamOrder, prompt: number, agent: Agent): Promis
             continue;
           }
           const chunk = JSON.parse(line.slice('data: '.length)) as Chunk;
+          if (artifact === '') artifact = chunk.system_fingerprint?.replace('fp_', '') ?? '';
           if (chunk.error !== undefined) error = `${chunk.error.code}: ${chunk.error.message}`;
           for (const choice of chunk.choices ?? []) {
             finished ||= typeof choice.finish_reason === 'string';
