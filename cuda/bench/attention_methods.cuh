@@ -138,7 +138,7 @@ class Spotlight {
     op.angles = world_.angles.data();
     op.encoders = world_.encoders_of(set);
     op.codes = {codes_of(visit), shape_.query_words()};
-    gpu::hash(stream, op, false);
+    gpu::hash(stream, op, true);  // as in a step; what is in front of it lets nobody start early
   }
   void score(int32_t visit, bool tail, cudaStream_t stream) const {
     const gpu::Cache<Half> cache = world_.cache_of(world_.set_of(visit));

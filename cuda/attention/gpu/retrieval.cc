@@ -12,6 +12,9 @@ namespace {
 constexpr int32_t kMostRows = 16;  // query heads of one selection: a tensor core tile
 constexpr int32_t kMostBits = 512;
 constexpr int64_t kMostMerged = 256;  // pieces of one query: what merges them has so much memory
+// A piece of attend looks at whole stretches: they should be short, but whoever counts has to stop
+// after each.
+constexpr int32_t kLeastStretch = 64, kMostStretches = 4;
 
 // What a piece costs besides its work, the least work worth a piece of its own, and how many pieces
 // a multiprocessor runs at once: two share its bandwidth but hide each other's waits, at the price
@@ -19,7 +22,7 @@ constexpr int64_t kMostMerged = 256;  // pieces of one query: what merges them h
 struct PieceCost {
   int32_t start, least, beside, alone, merge;
 };
-constexpr PieceCost kScorePiece{16, 8, 1, 0, 0};       // in blocks of codes
+constexpr PieceCost kScorePiece{16, 8, 2, 30, 48};     // in blocks of codes
 constexpr PieceCost kAttendPiece{192, 64, 2, 30, 48};  // in rows of K and V
 
 int32_t blocks_of(const Query& query) {
@@ -129,12 +132,23 @@ size_t carve(Workspace& workspace, void* memory) {
   if (shape.encoder != kNoEncoder) {
     carve.take(workspace.scores, heads * shape.max_blocks * kBlockSize / 2);
     carve.take(workspace.at_least, units * shape.histogram());
-    carve.take(workspace.at_least_of, int64_t{shape.slots()} * shape.histogram());
+    carve.take(workspace.at_least_of, int64_t{shape.stretch_slots()} * shape.histogram());
   }
   carve.take(workspace.arrived, units);
   carve.take(workspace.partials,
              int64_t{shape.slots()} * (2 * kMostRows + shape.shared_heads() * shape.head_dim));
   return carve.used();
+}
+
+// Cuts the score pieces of a query into stretches, of which there is room for so many. The largest
+// piece decides, so that all have as many.
+void cut_piece(QueryShare& share, int32_t blocks, int32_t room) {
+  if (share.score_pieces == 0) return;
+  const auto up = [](int32_t a, int32_t b) { return (a + b - 1) / b; };
+  const int32_t largest = up(blocks, share.score_pieces);
+  const int32_t most = std::clamp(room / share.score_pieces, 1, kMostStretches);
+  share.stretch = up(up(largest, most), kLeastStretch) * kLeastStretch;
+  share.stretches = up(largest, share.stretch);
 }
 
 }  // namespace
@@ -164,6 +178,8 @@ void plan_queries(const RetrievalShape& shape, const Query* list, int32_t count,
       most_work(list, count, attend_cost, kAttendPiece, heads, shape.multiprocessors);
   for (int32_t i = 0; i < count; i++)
     attend_most = std::max(attend_most, (attend_cost(list[i]) + kMostMerged - 1) / kMostMerged);
+  // Four rounds of pieces, and one more for what does not divide, have a slot in any case.
+  const int32_t room = shape.stretch_slots() - 5 * shape.multiprocessors;
   int64_t blocks = 0;
   QueryShare sum;
   for (int32_t i = 0; i < count; i++) {
@@ -173,9 +189,11 @@ void plan_queries(const RetrievalShape& shape, const Query* list, int32_t count,
     share.score_pieces = static_cast<int32_t>((score_cost(list[i]) + score_most - 1) / score_most);
     share.attend_pieces =
         static_cast<int32_t>((attend_cost(list[i]) + attend_most - 1) / attend_most);
+    cut_piece(share, blocks_of(list[i]), room / heads - sum.score_slot);
+    const int32_t stretches = share.score_pieces * share.stretches;
     sum.score_start += share.score_pieces;
     sum.attend_start += share.attend_pieces;
-    if (share.score_pieces > 1) sum.score_slot += share.score_pieces;
+    if (stretches > 1) sum.score_slot += stretches;
     if (share.attend_pieces > 1) sum.attend_slot += share.attend_pieces;
   }
   if (blocks > shape.max_blocks)

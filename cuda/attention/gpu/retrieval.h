@@ -1,7 +1,8 @@
 // What the score kernel and the attend kernel share: the shape they are made for, the plan that
 // cuts a step's queries into pieces of work, and the memory between them. The plan is made on the
 // host from numbers alone, so that a kernel finds its piece with one look-up and a captured graph
-// serves every plan. All memory is left as it was found: zeroed once, it serves every later launch.
+// serves every plan. at_least and arrived are left as
+// they were found: zeroed once, they serve every later launch.
 #pragma once
 
 #include <cstddef>
@@ -34,7 +35,9 @@ struct RetrievalShape {
   constexpr int32_t bins() const { return (encoder == kMlp ? 1 : 7) * bits + 1; }
   // Counters a histogram takes, whole 16 bytes, the last one always 0.
   constexpr int32_t histogram() const { return (bins() + 4) & ~3; }
-  // Most pieces that are one of several, over all virtual heads, in either kernel.
+  // Most stretches of the score kernel and most pieces of the attend kernel that are one of
+  // several, over all virtual heads.
+  constexpr int32_t stretch_slots() const { return 16 * multiprocessors; }
   constexpr int32_t slots() const { return 4 * multiprocessors; }
 };
 
@@ -46,15 +49,20 @@ struct Workspace {
   // [B, 32] scores of a block's tokens i (low half) and i + 32, whatever is no candidate included.
   uint32_t* scores = nullptr;
   uint32_t* at_least = nullptr;     // [units, histogram()] candidates with at least that score
-  uint32_t* at_least_of = nullptr;  // [slots, histogram()] the same of one piece
+  uint32_t* at_least_of = nullptr;  // [stretch_slots(), histogram()] the same of one stretch
   uint32_t* arrived = nullptr;      // [units] pieces that are through
-  float* partials = nullptr;        // [slots, 32 + shared_heads * head_dim]
+  float* partials = nullptr;        // [slots(), 32 + shared_heads * head_dim]
 };
 
 // Bytes of the memory behind a workspace, which is zeroed once by its owner. Throws
 // MODEL_UNSUPPORTED for a shape the kernels do not take.
 size_t workspace_bytes(const RetrievalShape& shape);
 Workspace make_workspace(const RetrievalShape& shape, void* memory);
+
+// The first stretch of piece `within` of all virtual heads' in Workspace::at_least_of.
+constexpr int64_t stretch_slot(const QueryShare& share, int32_t heads, int32_t within) {
+  return int64_t{heads} * share.score_slot + int64_t{within} * share.stretches;
+}
 
 // Fills block_start and shares [count + 1 each] for `count` queries. Throws INVALID_ARGUMENT for
 // more queries or blocks than the shape has room for: the caller runs them in slices.

@@ -50,8 +50,9 @@ Plan plan_of(const RetrievalShape& shape, const std::vector<Query>& list) {
 TEST(one_query_takes_every_multiprocessor_once) {
   for (const int32_t context : {32768, 131072, 524288, 1048576, 2097152}) {
     const QueryShare all = plan_of(shape_of(4, 7), {query_of(context)}).shares[1];
-    CHECK(all.score_start == 33 || all.score_start == 32);
     // Long ones put two pieces on a multiprocessor.
+    const int32_t score_pieces = context < 524288 ? 33 : 66;
+    CHECK(all.score_start == score_pieces || all.score_start == score_pieces - 1);
     CHECK_EQ(all.attend_start, context == 32768 ? 19 : context == 131072 ? 33 : 66);
   }
   // A short one is not cut to shreds.
@@ -88,14 +89,19 @@ TEST(slots_never_overflow_and_starts_add_up) {
       const QueryShare &share = plan.shares[i], &next = plan.shares[i + 1];
       CHECK_EQ(next.score_start - share.score_start, share.score_pieces);
       CHECK_EQ(next.attend_start - share.attend_start, share.attend_pieces);
-      CHECK_EQ(next.score_slot - share.score_slot, share.score_pieces > 1 ? share.score_pieces : 0);
+      const int32_t stretches = share.score_pieces * share.stretches;
+      CHECK_EQ(next.score_slot - share.score_slot, stretches > 1 ? stretches : 0);
       CHECK_EQ(next.attend_slot - share.attend_slot,
                share.attend_pieces > 1 ? share.attend_pieces : 0);
       CHECK_EQ(share.attend_pieces > 0, list[i].mode != kQueryNone);
       CHECK_EQ(share.score_pieces > 0, list[i].mode >= kQuerySparse && list[i].k > 68);
-      CHECK(share.score_pieces <= plan.block_start[i + 1] - plan.block_start[i]);
+      const int32_t blocks = plan.block_start[i + 1] - plan.block_start[i];
+      CHECK(share.score_pieces <= blocks);
+      if (share.score_pieces == 0) continue;
+      CHECK_EQ(share.stretch % 64, 0);
+      CHECK(stretches * share.stretch >= blocks);
     }
-    CHECK(plan.shares[count].score_slot * shape.virtual_heads() <= shape.slots());
+    CHECK(plan.shares[count].score_slot * shape.virtual_heads() <= shape.stretch_slots());
     CHECK(plan.shares[count].attend_slot * shape.virtual_heads() <= shape.slots());
   }
 }

@@ -45,14 +45,16 @@ struct alignas(16) Query {
   int32_t seat = -1;
 };
 
-// How the work of a query is cut into pieces for the CTAs of a fixed grid; made on the host by
-// plan_queries (gpu/retrieval.h). Pieces are counted a virtual head: a KV head and selection.
+// How the work of a query is cut into pieces: of the score kernel for CTAs, of the attend kernel
+// for teams of CTAs; made on the host by plan_queries (gpu/retrieval.h). Pieces are counted a
+// virtual head: a KV head and selection.
 struct alignas(16) QueryShare {
-  int32_t score_start = 0, score_pieces = 0;    // pieces of the queries before; own
-  int32_t score_slot = 0;                       // pieces before that are one of several
-  int32_t attend_start = 0, attend_pieces = 0;  // alike
-  int32_t attend_slot = 0;
-  int32_t unused[2] = {};
+  int32_t score_start = 0, score_pieces = 0;  // pieces of the queries before; own
+  // Blocks of a stretch, which a piece of the score kernel counts by itself; stretches of a piece.
+  int32_t stretch = 0, stretches = 0;
+  int32_t score_slot = 0;                       // stretches before that are one of several
+  int32_t attend_start = 0, attend_pieces = 0;  // as for score
+  int32_t attend_slot = 0;                      // pieces before that are one of several
 };
 
 // The queries of one layer that the Spotlight kernels serve.

@@ -8,6 +8,7 @@
 #include "attention/spotlight/attend/attend_gpu.h"
 #include "attention/spotlight/attend/choose.cuh"
 #include "attention/spotlight/attend/combine.cuh"
+#include "attention/spotlight/encode/launch.cuh"
 #include "attention/spotlight/encode/ptx.cuh"
 #include "device/cuda/runtime/cuda_error.h"
 #include "error.h"
@@ -114,8 +115,8 @@ __global__ void __launch_bounds__(RowTile<T, kDim>::kWarps * 32, 2)
     uint32_t* at_least = op.workspace.at_least + static_cast<int64_t>(piece.unit) * counters;
     if (wanted > 0) {
       choice = find_choice<kThreads>(at_least, bins, wanted, &shared_choice);
-      window = find_window<kThreads>(op.workspace, query, op.queries.shares[piece.query], piece,
-                                     blocks, choice, from, to, scratch, &shared_window);
+      window = find_window<kThreads>(op.workspace, query, share, piece, blocks, choice, from, to,
+                                     scratch, &shared_window);
     } else if (dense) {
       window.first = (from + kBlockSize) / (kBlockSize + 1);
       window.cost = window.first * (kBlockSize + 1);
@@ -236,7 +237,8 @@ __global__ void __launch_bounds__(RowTile<T, kDim>::kWarps * 32, 2)
 
     T* out = op.out + query.token * op.out_stride + first_head;
     const int64_t stride = partial_floats(shared_heads, kDim);
-    float* partial = piece.parts > 1 ? op.workspace.partials + piece.slot * stride : nullptr;
+    const int64_t slot = int64_t{heads} * share.attend_slot + piece.within;
+    float* partial = piece.parts > 1 ? op.workspace.partials + slot * stride : nullptr;
     merge_warps<T, kDim>(state, shared_heads, reinterpret_cast<float*>(memory), partial, out);
     bool last = true;
     if (piece.parts > 1) {
@@ -269,6 +271,7 @@ void launch(cudaStream_t stream, const AttendOp<T>& op) {
   const RetrievalShape& shape = op.workspace.shape;
   CUDA_CHECK(cudaFuncSetAttribute(attend_kernel<T, kDim>,
                                   cudaFuncAttributeMaxDynamicSharedMemorySize, Memory::kBytes));
+  prefer_shared_memory(attend_kernel<T, kDim>);
   cudaLaunchConfig_t config = {};
   config.gridDim = dim3(static_cast<unsigned>(2 * shape.multiprocessors));
   config.blockDim = dim3(Memory::kThreads);

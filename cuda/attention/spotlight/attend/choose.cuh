@@ -64,42 +64,47 @@ __device__ inline Choice find_choice(const uint32_t* at_least, int32_t bins, int
 }
 
 // The window of the piece that takes [from, to) of the cost, by the histograms of the score
-// kernel's pieces.
+// kernel's stretches.
 template <int32_t kThreads>
 __device__ inline Window find_window(const Workspace& workspace, const Query& query,
                                      const QueryShare& share, const Piece& piece, int32_t blocks,
                                      const Choice& choice, int32_t from, int32_t to,
                                      int32_t* scratch, Window* shared) {
-  const int32_t parts = share.score_pieces;
-  if (parts <= 1 || piece.parts == 1) return {0, blocks, 0, 0};
+  const int32_t count = share.score_pieces * share.stretches;
+  if (count <= 1 || piece.parts == 1) return {0, blocks, 0, 0};
   const int32_t counters = workspace.shape.histogram();
-  const int64_t slot = static_cast<int64_t>(workspace.shape.virtual_heads()) * share.score_slot +
-                       static_cast<int64_t>(piece.head) * parts;
+  const int64_t slot =
+      stretch_slot(share, workspace.shape.virtual_heads(), piece.head * share.score_pieces);
   int32_t equal_before = 0, cost_before = 0;
-  for (int32_t base = 0; base < parts; base += kThreads) {
-    const int32_t part = base + static_cast<int32_t>(threadIdx.x);
+  for (int32_t base = 0; base < count; base += kThreads) {
+    const int32_t at = base + static_cast<int32_t>(threadIdx.x);
     int32_t first = 0, last = 0, above = 0, equal = 0;
-    if (part < parts) {
-      const uint32_t* at_least = workspace.at_least_of + (slot + part) * counters;
+    if (at < count) {
+      const uint32_t* at_least = workspace.at_least_of + (slot + at) * counters;
       above = static_cast<int32_t>(__ldcg(at_least + choice.threshold + 1));
       equal = static_cast<int32_t>(__ldcg(at_least + choice.threshold)) - above;
-      first = part_start(blocks, part, parts);
-      last = part_start(blocks, part + 1, parts);
+      const int32_t part = divide(at, share.stretches);
+      const int32_t end = part_start(blocks, part + 1, share.score_pieces);
+      first = part_start(blocks, part, share.score_pieces) +
+              (at - part * share.stretches) * share.stretch;
+      last = min(first + share.stretch, end);
+      first = min(first, end);
     }
     int32_t all_equal, all_cost;
     const int32_t equal_at = equal_before + sum_before<kThreads>(equal, scratch, &all_equal);
     const int32_t skipped = min(max(choice.skip - equal_at, 0), equal);
     const int32_t cost =
-        part < parts ? above + equal - skipped + forced_in(query, first, last) + last - first : 0;
+        at < count ? above + equal - skipped + forced_in(query, first, last) + last - first : 0;
     const int32_t cost_at = cost_before + sum_before<kThreads>(cost, scratch, &all_cost);
-    if (part < parts) {
-      const bool is_last = part == parts - 1;
-      if (cost_at <= from && (is_last || from < cost_at + cost)) {
+    if (at < count) {
+      // An empty stretch behind the last block of a piece costs nothing and is nobody's.
+      if (cost_at <= from && from < cost_at + cost) {
         shared->first = first;
         shared->cost = cost_at;
         shared->equal = equal_at;
       }
-      if (cost_at < to && (is_last || to <= cost_at + cost)) shared->last = last;
+      if (cost_at < to && to <= cost_at + cost) shared->last = last;
+      if (at == count - 1 && to > cost_at + cost) shared->last = blocks;
     }
     equal_before += all_equal;
     cost_before += all_cost;

@@ -15,6 +15,15 @@ void allow_shared_memory(void (*kernel)(Parameters...), size_t bytes) {
                                     static_cast<int>(bytes)));
 }
 
+// Kernels that follow each other closely all ask for as much shared memory as there is: a
+// multiprocessor can start one only when its memory is divided as that one wants it, and divides it
+// anew only when it is idle.
+template <typename... Parameters>
+void prefer_shared_memory(void (*kernel)(Parameters...)) {
+  CUDA_CHECK(cudaFuncSetAttribute(kernel, cudaFuncAttributePreferredSharedMemoryCarveout,
+                                  cudaSharedmemCarveoutMaxShared));
+}
+
 template <typename... Parameters, typename... Arguments>
 void launch(cudaStream_t stream, void (*kernel)(Parameters...), dim3 grid, int threads,
             size_t shared_bytes, const Arguments&... arguments) {

@@ -353,6 +353,7 @@ void hash(cudaStream_t stream, const HashOp<T>& op, bool programmatic) {
   const size_t bytes = sizeof(Shared) + tile_bytes(op.cache.head_dim, sizeof(T)) +
                        sizeof(float) * (kMlpFloats + size_t(kTokens / blocks) * group * bits);
   allow_shared_memory(hash_kernel<T>, bytes);
+  prefer_shared_memory(hash_kernel<T>);
   cudaLaunchAttribute attributes[2] = {};
   cudaLaunchConfig_t config = {};
   config.gridDim = dim3(blocks, op.cache.kv_heads, (op.tokens.count + kTokens - 1) / kTokens);

@@ -1,7 +1,10 @@
-// The score of one key code: sum over planes p of 2^p popcount(agree & magnitude_p). Population
-// counts run at a quarter of the rate of logic, so words of equal weight are first added bit by bit
-// (three words in, sum and carry out, one LOP3 each): 7 counts instead of 12 for 128 bits and three
-// planes.
+// The scores of 64 key codes by one warp: sum over planes p of 2^p popcount(agree & magnitude_p).
+// Population counts run at a quarter of the rate of logic, so tensor cores count: a lane's word of
+// its own two codes is a word of A as it was loaded, which makes a row of A one word of four codes;
+// B keeps them apart, since its columns are zero but for one of the four. Of a code's bits that
+// should be set and those that should not, common bits are counted each in a column of their own:
+// popcount(agree & m) = popcount(code & sign & m) + popcount(~sign & m) - popcount(code & ~sign &
+// m), and both columns of a code come out in the lane that holds it.
 #pragma once
 
 #include <cstdint>
@@ -10,40 +13,7 @@
 
 namespace spotlight::gpu {
 
-// The population count of plane kPlane's words and `carry`, plus twice that of what is above.
-template <int kPlane, int kPlanes, int kWords, int kCarry>
-__device__ inline int32_t weigh(const uint32_t (&code)[kWords], const uint32_t (&differs)[kWords],
-                                const uint32_t (&magnitude)[kPlanes][kWords],
-                                const uint32_t (&carry)[kCarry < 1 ? 1 : kCarry]) {
-  constexpr int kOwn = kPlane < kPlanes ? kWords : 0;
-  constexpr int kAll = kOwn + kCarry;
-  if constexpr (kAll == 0) {
-    return 0;
-  } else {
-    uint32_t word[kAll];
-    if constexpr (kOwn > 0) {
-#pragma unroll
-      for (int i = 0; i < kOwn; i++)
-        word[i] = ptx::differing(code[i], differs[i], magnitude[kPlane][i]);
-    }
-#pragma unroll
-    for (int i = 0; i < kCarry; i++) word[kOwn + i] = carry[i];
-    constexpr int kAdders = (kAll - 1) / 2;
-    uint32_t carried[kAdders < 1 ? 1 : kAdders] = {};
-#pragma unroll
-    for (int i = 0; i < kAdders; i++) {  // word[2 * i] is the sum so far
-      const uint32_t a = word[2 * i], b = word[2 * i + 1], c = word[2 * i + 2];
-      carried[i] = ptx::carry_bit(a, b, c);
-      word[2 * i + 2] = ptx::sum_bit(a, b, c);
-    }
-    int32_t count = __popc(word[2 * kAdders]);
-    if constexpr (kAll % 2 == 0) count += __popc(word[kAll - 1]);
-    return count +
-           2 * weigh<kPlane + 1, kPlanes, kWords, kAdders>(code, differs, magnitude, carried);
-  }
-}
-
-// Scores codes of kWords words (a multiple of 4, 16-byte aligned) against a query in registers.
+// Codes of kWords words, a multiple of 4, 16-byte aligned.
 template <int kWords, int kMagnitudes>
 struct Scorer {
   static constexpr int kDepth = kWords == 4 ? 4 : 2;  // blocks a warp has on their way
@@ -52,12 +22,18 @@ struct Scorer {
   };
 
   __device__ void set_query(const uint32_t* query, int32_t) {
+    const int32_t slot = threadIdx.x % 4, column = threadIdx.x % 32 / 4;
+    const bool own = column / 2 == slot;
+    always_ = 0;
 #pragma unroll
     for (int i = 0; i < kWords; i++) {
-      differs[i] = ~query[i];
+      const uint32_t sign = query[i];
 #pragma unroll
-      for (int p = 0; p < kPlanes; p++)
-        magnitude[p][i] = kMagnitudes ? query[(1 + p) * kWords + i] : ~0u;
+      for (int p = 0; p < kPlanes; p++) {
+        const uint32_t magnitude = kMagnitudes ? query[(1 + p) * kWords + i] : ~0u;
+        column_[p][i] = own ? magnitude & (column % 2 ? ~sign : sign) : 0;
+        always_ += __popc(magnitude & ~sign) << p;
+      }
     }
   }
   __device__ Code load(const uint32_t* from) const {
@@ -70,15 +46,27 @@ struct Scorer {
     }
     return code;
   }
-  __device__ int32_t score(const Code& code) const {
-    const uint32_t none[1] = {};
-    return weigh<0, kPlanes, kWords, 0>(code.word, differs, magnitude, none);
+  // Of both codes of every lane. Called by all lanes of a warp.
+  __device__ void score(const Code (&codes)[2], int32_t (&scores)[2]) const {
+    scores[0] = scores[1] = always_;
+#pragma unroll
+    for (int p = 0; p < kPlanes; p++) {
+      int32_t common[4] = {};
+#pragma unroll
+      for (int i = 0; i < kWords; i += 2) {
+        const uint32_t rows[4] = {codes[0].word[i], codes[1].word[i], codes[0].word[i + 1],
+                                  codes[1].word[i + 1]};
+        ptx::count_common(common, rows, column_[p][i], column_[p][i + 1]);
+      }
+      scores[0] += (common[0] - common[1]) << p;
+      scores[1] += (common[2] - common[3]) << p;
+    }
   }
 
  private:
   static constexpr int kPlanes = kMagnitudes ? kMagnitudes : 1;
-  uint32_t differs[kWords];  // complement of the sign plane: where a code's bit differs, they agree
-  uint32_t magnitude[kPlanes][kWords];
+  uint32_t column_[kPlanes][kWords];  // this lane's words of B
+  int32_t always_;                    // the part that no code changes
 };
 
 // Any width and alignment, word by word.
@@ -102,8 +90,8 @@ struct Scorer<0, kMagnitudes> {
   };
   __device__ void set_query(const uint32_t* from, int32_t count) { query = from, words = count; }
   __device__ Code load(const uint32_t* from) const { return {from}; }
-  __device__ int32_t score(const Code& code) const {
-    return score_words(code.at, query, words, kMagnitudes);
+  __device__ void score(const Code (&codes)[2], int32_t (&scores)[2]) const {
+    for (int i = 0; i < 2; i++) scores[i] = score_words(codes[i].at, query, words, kMagnitudes);
   }
 
  private:

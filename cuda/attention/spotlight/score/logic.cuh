@@ -1,27 +1,17 @@
-// Three-input logic as one LOP3 each, said outright: left to itself the compiler takes sums of bits
-// apart and needs nearly twice as many. And a count in shared memory without a branch around it.
+// Products of bits on the tensor cores, and a count in shared memory without a branch around it.
 #pragma once
 
 #include <cstdint>
 
 namespace spotlight::gpu::ptx {
 
-// (a ^ b) & c
-__device__ inline uint32_t differing(uint32_t a, uint32_t b, uint32_t c) {
-  uint32_t d;
-  asm("lop3.b32 %0, %1, %2, %3, 0x28;" : "=r"(d) : "r"(a), "r"(b), "r"(c));
-  return d;
-}
-// The sum of three bits, its low bit and its high bit.
-__device__ inline uint32_t sum_bit(uint32_t a, uint32_t b, uint32_t c) {
-  uint32_t d;
-  asm("lop3.b32 %0, %1, %2, %3, 0x96;" : "=r"(d) : "r"(a), "r"(b), "r"(c));
-  return d;
-}
-__device__ inline uint32_t carry_bit(uint32_t a, uint32_t b, uint32_t c) {
-  uint32_t d;
-  asm("lop3.b32 %0, %1, %2, %3, 0xe8;" : "=r"(d) : "r"(a), "r"(b), "r"(c));
-  return d;
+// d [16, 8] += counts of bits set both in a row of a [16, 256] and in a column of b [256, 8].
+__device__ inline void count_common(int32_t (&d)[4], const uint32_t (&a)[4], uint32_t b0,
+                                    uint32_t b1) {
+  asm("mma.sync.aligned.m16n8k256.row.col.s32.b1.b1.s32.and.popc "
+      "{%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, {%0, %1, %2, %3};"
+      : "+r"(d[0]), "+r"(d[1]), "+r"(d[2]), "+r"(d[3])
+      : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
 }
 
 // A pointer into shared memory in the 32 bits that shared memory needs.

@@ -1,10 +1,13 @@
 // A piece is a range of blocks of one query and virtual head. Its warps take blocks in turn, two
-// tokens a lane, with several blocks on their way; scores are counted in shared memory, and the
-// histogram leaves the CTA as counts of "at least this score": such counts of several pieces may
-// simply be added, and whoever reads them finds the threshold by looking at two neighbours.
+// tokens a lane, with several blocks on their way: codes do not depend on the launch before, so the
+// first are asked for before it ends. Scores are counted in shared memory, stretch by stretch of
+// the piece, and each histogram leaves the CTA as counts of "at least this score": such counts of
+// several stretches may simply be added, and whoever reads them finds the threshold by looking at
+// two neighbours.
 #include <cuda_runtime.h>
 
 #include "attention/gpu/pieces.cuh"
+#include "attention/spotlight/encode/launch.cuh"
 #include "attention/spotlight/encode/ptx.cuh"
 #include "attention/spotlight/score/bits.cuh"
 #include "attention/spotlight/score/score_gpu.h"
@@ -13,15 +16,19 @@
 namespace spotlight::gpu {
 namespace {
 
-constexpr int32_t kThreads = 320;
+constexpr int32_t kThreads = 256;
 constexpr int32_t kWarps = kThreads / 32;
+
 // Shared memory: the histogram, [histogram()] counters.
 template <int kWords, int kMagnitudes>
-__global__ void __launch_bounds__(kThreads, kWords == 8 ? 1 : 2) score_kernel(const ScoreOp op) {
+__global__ void __launch_bounds__(kThreads, 2) score_kernel(const ScoreOp op) {
   using Reader = Scorer<kWords, kMagnitudes>;
   using Code = typename Reader::Code;
   constexpr int32_t kDepth = Reader::kDepth;
+  // Of a stretch, all warps take as many rounds of so many blocks.
+  static_assert(64 % (kWarps * kDepth) == 0);
   __shared__ int32_t scratch[kWarps];
+  ptx::let_next_start();
   auto* histogram = reinterpret_cast<uint32_t*>(ptx::shared_memory());
   const RetrievalShape& shape = op.workspace.shape;
   const int32_t heads = shape.virtual_heads(), selections = shape.selections();
@@ -35,6 +42,7 @@ __global__ void __launch_bounds__(kThreads, kWords == 8 ? 1 : 2) score_kernel(co
   for (int32_t item = blockIdx.x; item < items; item += gridDim.x) {
     const Piece piece = find_score_piece(op.queries, heads, item);
     const Query query = op.queries.list[piece.query];
+    const QueryShare share = op.queries.shares[piece.query];
     const int32_t start = op.queries.block_start[piece.query];
     const int32_t blocks = op.queries.block_start[piece.query + 1] - start;
     const int32_t first = part_start(blocks, piece.part, piece.parts);
@@ -44,22 +52,13 @@ __global__ void __launch_bounds__(kThreads, kWords == 8 ? 1 : 2) score_kernel(co
         static_cast<int64_t>(heads) * start + static_cast<int64_t>(piece.head) * blocks;
     const int32_t kv_head = piece.head / selections, selection = piece.head % selections;
     const int32_t from = query.sink, to = query.context - query.recent;
-    if (!waited) {
-      ptx::wait_for_inputs();
-      ptx::let_next_start();
-      waited = true;
-    }
-
-    for (int32_t i = threadIdx.x; i < counters; i += kThreads) histogram[i] = 0;
-    const uint32_t* code = op.query_codes + static_cast<int64_t>(piece.unit) * shape.query_words();
-    Reader reader;
-    reader.set_query(code, words);
 
     // Blocks of this warp: first + warp + kWarps * step.
     const int32_t steps = (last - first - warp + kWarps - 1) / kWarps;
     const uint32_t* codes = op.codes[query.plane] + selection * words +
                             static_cast<int64_t>(kv_head * kBlockSize + lane) * op.code_words;
     const auto block_words = static_cast<uint32_t>(shape.kv_heads * kBlockSize * op.code_words);
+    Reader reader;
     int32_t entries = 0;
     Code held[kDepth][2];
     const auto fetch = [&](int32_t step, Code(&into)[2]) {
@@ -72,60 +71,69 @@ __global__ void __launch_bounds__(kThreads, kWords == 8 ? 1 : 2) score_kernel(co
 #pragma unroll
     for (int32_t i = 0; i < kDepth; i++)
       if (i < steps) fetch(i, held[i]);
-
-    __syncthreads();
-
-    for (int32_t base = 0; base < steps; base += kDepth) {
-#pragma unroll
-      for (int32_t i = 0; i < kDepth; i++) {
-        const int32_t step = base + i;
-        if (step >= steps) break;
-        const int32_t low = reader.score(held[i][0]), high = reader.score(held[i][1]);
-        if (step + kDepth < steps) fetch(step + kDepth, held[i]);
-        const int32_t block = first + warp + kWarps * step;
-        const int32_t position = block * kBlockSize + lane;
-        const bool counts_low = position >= from && position < to;
-        const bool counts_high = position + 32 >= from && position + 32 < to;
-        counted.add(low, counts_low);
-        counted.add(high, counts_high);
-        op.workspace.scores[(linear + block) * 32 + lane] = static_cast<uint32_t>(high) << 16 | low;
-      }
+    for (int32_t i = threadIdx.x; i < counters; i += kThreads) histogram[i] = 0;
+    if (!waited) {
+      ptx::wait_for_inputs();
+      waited = true;
     }
+    reader.set_query(op.query_codes + static_cast<int64_t>(piece.unit) * shape.query_words(),
+                     words);
     __syncthreads();
 
-    // From counts of each score to counts of at least it: every thread sums a few, the first thread
-    // the highest.
-    const int32_t each = (bins + kThreads - 1) / kThreads;
-    const int32_t top = bins - static_cast<int32_t>(threadIdx.x) * each;
-    int32_t sum = 0, all;
-    for (int32_t bin = max(top - each, 0); bin < top; bin++) sum += histogram[bin];
-    sum = sum_before<kThreads>(sum, scratch, &all);
-    for (int32_t bin = top - 1; bin >= max(top - each, 0); bin--)
-      histogram[bin] = sum += histogram[bin];
-    __syncthreads();
-    const auto* pairs = reinterpret_cast<const unsigned long long*>(histogram);
+    const bool several = piece.parts * share.stretches > 1;
     auto* together = reinterpret_cast<unsigned long long*>(
         op.workspace.at_least + static_cast<int64_t>(piece.unit) * counters);
-    auto* own = reinterpret_cast<unsigned long long*>(op.workspace.at_least_of +
-                                                      static_cast<int64_t>(piece.slot) * counters);
-    for (int32_t i = threadIdx.x; i < counters / 2; i += kThreads) {
-      const unsigned long long pair = pairs[i];
-      if (pair) atomicAdd(together + i, pair);
-      if (piece.parts > 1) own[i] = pair;
+    auto* own = reinterpret_cast<unsigned long long*>(
+        op.workspace.at_least_of + stretch_slot(share, heads, piece.within) * counters);
+    for (int32_t stretch = 0; stretch < share.stretches; stretch++, own += counters / 2) {
+      const int32_t begin = stretch * share.stretch / kWarps;
+      const int32_t end = min(steps, begin + share.stretch / kWarps);
+      for (int32_t base = begin; base < end; base += kDepth) {
+#pragma unroll
+        for (int32_t i = 0; i < kDepth; i++) {
+          const int32_t step = base + i;
+          if (step >= end) break;
+          int32_t scores[2];
+          reader.score(held[i], scores);
+          if (step + kDepth < steps) fetch(step + kDepth, held[i]);
+          const int32_t block = first + warp + kWarps * step;
+          const int32_t position = block * kBlockSize + lane;
+          counted.add(scores[0], position >= from && position < to);
+          counted.add(scores[1], position + 32 >= from && position + 32 < to);
+          op.workspace.scores[(linear + block) * 32 + lane] =
+              static_cast<uint32_t>(scores[1]) << 16 | scores[0];
+        }
+      }
+      __syncthreads();
+
+      // From counts of each score to counts of at least it: every thread sums a few, the first
+      // thread the highest.
+      const int32_t each = (bins + kThreads - 1) / kThreads;
+      const int32_t top = bins - static_cast<int32_t>(threadIdx.x) * each;
+      int32_t sum = 0, all;
+      for (int32_t bin = max(top - each, 0); bin < top; bin++) sum += histogram[bin];
+      sum = sum_before<kThreads>(sum, scratch, &all);
+      for (int32_t bin = top - 1; bin >= max(top - each, 0); bin--)
+        histogram[bin] = sum += histogram[bin];
+      __syncthreads();
+      auto* pairs = reinterpret_cast<unsigned long long*>(histogram);
+      for (int32_t i = threadIdx.x; i < counters / 2; i += kThreads) {
+        const unsigned long long pair = pairs[i];
+        if (pair) atomicAdd(together + i, pair);
+        if (several) own[i] = pair;
+        pairs[i] = 0;
+      }
+      __syncthreads();
     }
-    __syncthreads();
   }
-  if (!waited) {
-    ptx::wait_for_inputs();
-    ptx::let_next_start();
-  }
+  if (!waited) ptx::wait_for_inputs();
 }
 
 template <int kWords, int kMagnitudes>
 void launch(cudaStream_t stream, const ScoreOp& op) {
   const RetrievalShape& shape = op.workspace.shape;
   cudaLaunchConfig_t config = {};
-  config.gridDim = dim3(static_cast<unsigned>(shape.multiprocessors));
+  config.gridDim = dim3(static_cast<unsigned>(2 * shape.multiprocessors));
   config.blockDim = dim3(kThreads);
   config.dynamicSmemBytes = static_cast<size_t>(shape.histogram()) * sizeof(uint32_t);
   config.stream = stream;
@@ -134,6 +142,7 @@ void launch(cudaStream_t stream, const ScoreOp& op) {
   early.val.programmaticStreamSerializationAllowed = 1;
   config.attrs = &early;
   config.numAttrs = shape.capability >= 90 ? 1 : 0;
+  prefer_shared_memory(score_kernel<kWords, kMagnitudes>);
   CUDA_CHECK(cudaLaunchKernelEx(&config, score_kernel<kWords, kMagnitudes>, op));
 }
 

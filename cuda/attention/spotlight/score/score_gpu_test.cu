@@ -1,5 +1,5 @@
 // What the score kernel leaves behind against the CPU's scores and histograms: the scores, counts
-// of at least each score of a query and of each of its pieces.
+// of at least each score of a query and of every stretch of its pieces.
 #include <cuda_runtime.h>
 
 #include "attention/gpu/retrieval_world.h"
@@ -50,14 +50,21 @@ void check_scores(World& world) {
       }
       CHECK(fetch(workspace.at_least + unit * shape.histogram(), shape.histogram()) ==
             count_at_least(world, scores, from, to));
-      for (int32_t part = 0; share.score_pieces > 1 && part < share.score_pieces; part++) {
-        const int64_t slot =
-            int64_t{heads} * share.score_slot + int64_t{head} * share.score_pieces + part;
+      if (share.score_pieces * share.stretches == 1) continue;
+      for (int32_t part = 0; part < share.score_pieces; part++) {
         const auto edge = [&](int32_t p) {
-          return std::clamp(blocks * p / share.score_pieces * kBlockSize, from, to);
+          return blocks / share.score_pieces * p + std::min(p, blocks % share.score_pieces);
         };
-        CHECK(fetch(workspace.at_least_of + slot * shape.histogram(), shape.histogram()) ==
-              count_at_least(world, scores, edge(part), edge(part + 1)));
+        const int32_t first = edge(part), last = edge(part + 1);
+        const int64_t slot = stretch_slot(share, heads, head * share.score_pieces + part);
+        for (int32_t stretch = 0; stretch < share.stretches; stretch++) {
+          const int32_t begin = std::min(first + stretch * share.stretch, last);
+          const int32_t end = std::min(begin + share.stretch, last);
+          CHECK(fetch(workspace.at_least_of + (slot + stretch) * shape.histogram(),
+                      shape.histogram()) == count_at_least(world, scores,
+                                                           std::clamp(begin * kBlockSize, from, to),
+                                                           std::clamp(end * kBlockSize, from, to)));
+        }
       }
     }
   }
@@ -83,7 +90,7 @@ TEST(scores_and_counts) {
     }
 }
 
-TEST(one_query_in_many_pieces) {
+TEST(pieces_and_stretches) {
   check::need_gpu();
   World world({4, 7, 64});
   const int32_t seat = world.add_sequence(33000);
@@ -91,6 +98,14 @@ TEST(one_query_in_many_pieces) {
   world.build();
   CHECK(world.shares.host[0].score_pieces > 1);
   check_scores(world);
+
+  World crowd({8, 1, 64});
+  const int32_t shared = crowd.add_sequence(20000);
+  for (int32_t i = 0; i < 100; i++) crowd.add_query(shared, 18900 + 7 * i, kQueryTail, 500);
+  crowd.build();
+  CHECK_EQ(crowd.shares.host[0].score_pieces, 1);
+  CHECK(crowd.shares.host[0].stretches > 1);
+  check_scores(crowd);
 }
 
 }  // namespace
