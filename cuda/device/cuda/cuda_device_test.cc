@@ -40,7 +40,11 @@ void expect_near(const std::vector<float>& got, const Vec& want) {
   CHECK_CLOSE(got, std::vector<float>(want.begin(), want.end()), kMost<T>, 0.01);
   double sum = 0;
   for (size_t i = 0; i < got.size(); i++) sum += (got[i] - want[i]) * (got[i] - want[i]);
-  CHECK(std::sqrt(sum / static_cast<double>(got.size())) < kMean<T>);
+  const double off = std::sqrt(sum / static_cast<double>(got.size()));
+  if (!(off < kMean<T>))
+    check::fail(__FILE__, __LINE__,
+                std::string(kIsHalf<T> ? "fp16" : "bf16") + " logits are off by " +
+                    std::to_string(off) + " in the mean square");
 }
 
 template <typename T>
