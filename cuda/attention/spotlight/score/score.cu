@@ -28,7 +28,6 @@ __global__ void __launch_bounds__(kThreads, 2) score_kernel(const ScoreOp op) {
   // Of a stretch, all warps take as many rounds of so many blocks.
   static_assert(64 % (kWarps * kDepth) == 0);
   __shared__ int32_t scratch[kWarps];
-  ptx::let_next_start();
   auto* histogram = reinterpret_cast<uint32_t*>(ptx::shared_memory());
   const RetrievalShape& shape = op.workspace.shape;
   const int32_t heads = shape.virtual_heads(), selections = shape.selections();
@@ -38,6 +37,13 @@ __global__ void __launch_bounds__(kThreads, 2) score_kernel(const ScoreOp op) {
   const int32_t items = heads * op.queries.shares[op.queries.count].score_start;
   const ptx::SharedCounters counted(histogram);
   bool waited = false;
+  // The next launch reads q before it waits, so it may not begin before q is there.
+  const auto wait = [&] {
+    if (waited) return;
+    ptx::wait_for_inputs();
+    ptx::let_next_start();
+    waited = true;
+  };
 
   for (int32_t item = blockIdx.x; item < items; item += gridDim.x) {
     const Piece piece = find_score_piece(op.queries, heads, item);
@@ -68,14 +74,14 @@ __global__ void __launch_bounds__(kThreads, 2) score_kernel(const ScoreOp op) {
       into[0] = reader.load(at);
       into[1] = reader.load(at + 32 * op.code_words);
     };
+    // The one code that the launch in front writes, the newest token's, counts only if no newest
+    // tokens are taken in any case.
+    if (query.recent == 0) wait();
 #pragma unroll
     for (int32_t i = 0; i < kDepth; i++)
       if (i < steps) fetch(i, held[i]);
     for (int32_t i = threadIdx.x; i < counters; i += kThreads) histogram[i] = 0;
-    if (!waited) {
-      ptx::wait_for_inputs();
-      waited = true;
-    }
+    wait();
     reader.set_query(op.query_codes + static_cast<int64_t>(piece.unit) * shape.query_words(),
                      words);
     __syncthreads();
@@ -126,7 +132,7 @@ __global__ void __launch_bounds__(kThreads, 2) score_kernel(const ScoreOp op) {
       __syncthreads();
     }
   }
-  if (!waited) ptx::wait_for_inputs();
+  wait();
 }
 
 template <int kWords, int kMagnitudes>

@@ -22,8 +22,8 @@ struct ScoreOp {
 };
 
 // One launch, with programmatic dependent launch where the device has it. queries, tables and
-// query_codes' address must be in place before the launch before this one began; what that launch
-// writes (query codes, codes of new tokens) is waited for.
+// query_codes' address must be in place before the launch before this one began, and so must codes,
+// but for those of each query's newest token; what that launch writes is waited for.
 void score(cudaStream_t stream, const ScoreOp& op);
 // The same by the obvious kernel: one thread a token. For tests and to compare
 // with.
