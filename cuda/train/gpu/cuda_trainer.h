@@ -8,8 +8,7 @@
 
 namespace spotlight::train {
 
-// Throws DEVICE_UNAVAILABLE saying what is missing, MODEL_UNSUPPORTED for encoder mlp,
-// OUT_OF_MEMORY.
+// Throws DEVICE_UNAVAILABLE saying what is missing, OUT_OF_MEMORY.
 std::unique_ptr<Trainer> make_cuda_trainer(std::unique_ptr<WeightFile> file, const Recipe& recipe,
                                            int32_t threads);
 

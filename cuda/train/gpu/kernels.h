@@ -46,6 +46,7 @@ void gather_queries(const void* q, int64_t stride, int32_t width, int32_t from, 
 
 struct Shape {
   int32_t heads = 0, group = 1;  // that score together; query heads summed in each
+  int32_t first = 0;             // number of the first of the heads, by which pairs are drawn
   int32_t rows = 0, bits = 0;
   int64_t stride = 0;                  // floats of a row over tokens
   const int32_t* positions = nullptr;  // [rows]

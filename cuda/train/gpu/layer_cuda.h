@@ -1,11 +1,13 @@
 // The loss of one layer, its gradient and its update on a GPU: layer_trainer.h's passes as products
-// and a few kernels. linear-asym alone: one key code a KV head, the group's query codes summed.
+// and a few kernels. Heads take turns in memory: linear-asym's all at once, an mlp's those of one
+// KV head, since its scores and codes are a query head's own, a group's times as many.
 #pragma once
 
-#include <vector>
+#include <memory>
 
 #include "device/cuda/runtime/device_memory.h"
 #include "train/adamw.h"
+#include "train/gpu/head_code_cuda.h"
 #include "train/gpu/kernels.h"
 #include "train/layout.h"
 
@@ -13,7 +15,7 @@ namespace spotlight::train {
 
 class CudaLayerTrainer {
  public:
-  // Takes all the memory it will need. Throws MODEL_UNSUPPORTED for another encoder, OUT_OF_MEMORY.
+  // Takes all the memory it will need. Throws OUT_OF_MEMORY.
   CudaLayerTrainer(const Recipe& recipe, const ModelConfig& config, cudaStream_t stream);
 
   // Keys [tokens, kv_heads, head_dim] of a layer, on the device, the caller's until the next
@@ -32,21 +34,30 @@ class CudaLayerTrainer {
   const float* gradient() const { return gradient_.data(); }
 
  private:
-  int32_t chunks() const;
-  // parts [outer, chunks, size] of a product whose sum over k is long, added up into out [outer,
-  // size].
-  void long_product(kernels::Product product, int64_t size, float* out);
+  // Whether keys and queries have one code, a query head's own.
+  bool shared() const { return layout_.encoder == CodeKind::kMlp; }
+  int32_t first_query() const { return shape_.first * shape_.group; }
+  // Of the heads at hand, shape_.heads from shape_.first on.
+  kernels::Pairs pairs() const;
+  HeadVectors keys() const;
+  HeadVectors asked() const;
+  void encode(const float* weights);
+  void score();
+  void spread();
+  void add_up(const float* weights);
 
   Recipe recipe_;
   Layout layout_;
   cudaStream_t stream_;
+  std::unique_ptr<CudaHeadCode> code_;
   int32_t tokens_ = 0;
   const float *k_ = nullptr, *q_ = nullptr;
-  kernels::Shape shape_;
-  kernels::Pairs pairs_;
-  DeviceBuffer<float> logits_, mass_, scores_;        // [query_heads | heads | heads, rows, stride]
+  kernels::Shape shape_;  // of the heads at once
+  kernels::Pairs pairs_;  // of all
+  // Of the heads at once, queries their query heads.
+  DeviceBuffer<float> logits_, mass_, scores_;        // [queries | heads | heads, rows, stride]
   DeviceBuffer<float> key_codes_, key_gradient_;      // [heads, tokens, bits]
-  DeviceBuffer<float> query_codes_, query_gradient_;  // [query_heads, rows, bits]
+  DeviceBuffer<float> query_codes_, query_gradient_;  // [queries, rows, bits]
   DeviceBuffer<float> sums_, sums_gradient_;          // [heads, rows, bits]
   DeviceBuffer<float> parts_, gradient_, weights_of_pairs_;
   DeviceBuffer<int32_t> found_, nearby_, tokens_of_pairs_;

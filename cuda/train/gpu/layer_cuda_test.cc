@@ -1,12 +1,15 @@
 // The GPU's layer against the CPU's, on the same keys, queries, draws and weights: loss, gradient
-// and the update that follows; odd sizes; the same bits again and again. Then whole trainings:
-// resumed to the same bits, and as good as a CPU's.
+// and the update that follows, for both encoders; odd sizes; the same bits again and again; how
+// well the weights of several updates find. Then whole trainings: resumed to the same bits, and as
+// good as a CPU's.
 #include "train/gpu/layer_cuda.h"
 
 #include <cuda_runtime_api.h>
 
+#include <algorithm>
 #include <cmath>
 #include <cstring>
+#include <memory>
 #include <random>
 
 #include "device/cuda/runtime/gpu_test.h"
@@ -37,6 +40,7 @@ std::vector<T> download(const T* from, size_t count) {
 struct Sizes {
   int32_t query_heads, kv_heads, head_dim, bits, tokens, rows;
   float border;
+  int32_t hidden = 0;  // of an mlp; 0: linear-asym
 };
 
 std::vector<float> normals(size_t count, uint32_t seed, float scale) {
@@ -47,81 +51,110 @@ std::vector<float> normals(size_t count, uint32_t seed, float scale) {
   return values;
 }
 
+// One layer's keys, queries and weights, on the host and on the device.
+struct World {
+  ModelConfig config;
+  Recipe recipe;
+  std::vector<float> q, k, weights;
+  std::vector<int32_t> positions;
+  Crew crew{4};
+  std::unique_ptr<LayerTrainer> host;
+  CudaStream stream;
+  std::unique_ptr<CudaLayerTrainer> device;
+  DeviceBuffer<float> dk, dq, dw, first, second;
+  DeviceBuffer<int32_t> dp;
+
+  explicit World(const Sizes& sizes) {
+    config.layers = 2;
+    config.query_heads = sizes.query_heads;
+    config.kv_heads = sizes.kv_heads;
+    config.head_dim = sizes.head_dim;
+    config.max_model_len = 8192;
+    recipe.bits = sizes.bits;
+    recipe.sequence = sizes.tokens + 77;  // texts may be shorter than the recipe's
+    recipe.rows = sizes.rows;
+    recipe.border = sizes.border;
+    if (sizes.hidden > 0) {
+      recipe.encoder = CodeKind::kMlp;
+      recipe.hidden = sizes.hidden;
+      recipe.query_gamma = 64;
+    }
+    q = normals(static_cast<size_t>(sizes.rows) * config.query_width(), 1, 1.5f);
+    k = normals(static_cast<size_t>(sizes.tokens) * config.kv_width(), 2, 1.5f);
+    positions.resize(static_cast<size_t>(sizes.rows));
+    // From the start: some queries see too few tokens.
+    draw_rows({3, Purpose::kRows, 0, 0}, 0, sizes.tokens, sizes.rows, positions.data());
+    host = std::make_unique<LayerTrainer>(recipe, config, crew);
+    LayerInput input;
+    input.tokens = sizes.tokens;
+    input.rows = sizes.rows;
+    input.positions = positions.data();
+    input.q = q.data();
+    input.k = k.data();
+    host->take(input);
+    weights = normals(size(), 4, 0.2f);
+    device = std::make_unique<CudaLayerTrainer>(recipe, config, stream.get());
+    dk = upload(k);
+    dq = upload(q);
+    dw = upload(weights);
+    dp = upload(positions);
+    const std::vector<float> nothing(size());
+    first = upload(nothing);
+    second = upload(nothing);
+    device->take(dk.data(), sizes.tokens);
+  }
+  size_t size() const { return static_cast<size_t>(host->layout().layer_size); }
+  void draw(const Draws& draws) {
+    host->draw(draws);
+    device->draw(draws, dq.data(), dp.data());
+  }
+  // Loss and gradient as the device has them.
+  double differentiate(std::vector<float>& gradient) {
+    device->differentiate(dw.data());
+    CUDA_CHECK(cudaStreamSynchronize(stream.get()));
+    const std::vector<double> result = download(device->loss(), 2);
+    gradient = download(device->gradient(), size());
+    for (float& value : gradient) value *= static_cast<float>(result[1]);
+    return result[0];
+  }
+};
+
+// Each value within `share` of the largest, and the whole within `share` of its length.
+void check_alike(const std::vector<float>& actual, const std::vector<float>& expected,
+                 double share) {
+  double off = 0, norm = 0, largest = 0;
+  for (const float value : expected) largest = std::max(largest, std::fabs(double{value}));
+  CHECK_CLOSE(actual, expected, share * largest, 0);
+  for (size_t i = 0; i < expected.size(); i++) {
+    off += std::pow(double{actual[i]} - expected[i], 2);
+    norm += std::pow(double{expected[i]}, 2);
+  }
+  CHECK(norm > 0);
+  CHECK(std::sqrt(off / norm) < share);
+}
+
 void compare(const Sizes& sizes) {
   check::need_gpu();
-  ModelConfig config;
-  config.layers = 2;
-  config.query_heads = sizes.query_heads;
-  config.kv_heads = sizes.kv_heads;
-  config.head_dim = sizes.head_dim;
-  config.max_model_len = 8192;
-  Recipe recipe;
-  recipe.bits = sizes.bits;
-  recipe.sequence = sizes.tokens + 77;  // texts may be shorter than the recipe's
-  recipe.rows = sizes.rows;
-  recipe.border = sizes.border;
-  const std::vector<float> q =
-      normals(static_cast<size_t>(sizes.rows) * config.query_width(), 1, 1.5f);
-  const std::vector<float> k =
-      normals(static_cast<size_t>(sizes.tokens) * config.kv_width(), 2, 1.5f);
-  std::vector<int32_t> positions(static_cast<size_t>(sizes.rows));
-  // From the start: some queries see too few tokens.
-  draw_rows({3, Purpose::kRows, 0, 0}, 0, sizes.tokens, sizes.rows, positions.data());
-  const Draws draws = {5, Purpose::kTop, 7, 1};
-
-  Crew crew(4);
-  LayerTrainer host(recipe, config, crew);
-  LayerInput input;
-  input.tokens = sizes.tokens;
-  input.rows = sizes.rows;
-  input.positions = positions.data();
-  input.q = q.data();
-  input.k = k.data();
-  host.take(input);
-  host.draw(draws);
-  const auto size = static_cast<size_t>(host.layout().layer_size);
-  std::vector<float> weights = normals(size, 4, 0.2f), gradient(size), first(size), second(size);
-  const double loss = host.loss(weights.data(), gradient.data());
-
-  const CudaStream stream;
-  CudaLayerTrainer device(recipe, config, stream.get());
-  const DeviceBuffer<float> dk = upload(k), dq = upload(q);
-  const DeviceBuffer<int32_t> dp = upload(positions);
-  const DeviceBuffer<float> dw = upload(weights), d1 = upload(first), d2 = upload(second);
-  std::vector<float> before;
+  World world(sizes);
+  world.draw({5, Purpose::kTop, 7, 1});
+  std::vector<float> gradient(world.size()), got, before;
+  const double loss = world.host->loss(world.weights.data(), gradient.data());
   for (int run = 0; run < 2; run++) {
-    device.take(dk.data(), sizes.tokens);
-    device.draw(draws, dq.data(), dp.data());
-    device.differentiate(dw.data());
-    CUDA_CHECK(cudaStreamSynchronize(stream.get()));
-    const std::vector<double> result = download(device.loss(), 2);
-    CHECK(std::fabs(result[0] - loss) < 1e-4 * loss);
-    std::vector<float> got = download(device.gradient(), size);
+    const double there = world.differentiate(got);
+    CHECK(std::fabs(there - loss) < 1e-4 * loss);
     if (run == 0) before = got;
-    CHECK(std::memcmp(before.data(), got.data(), size * sizeof(float)) == 0);
-    double off = 0, norm = 0;
-    for (size_t i = 0; i < size; i++) {
-      got[i] *= static_cast<float>(result[1]);
-      off += std::pow(double{got[i]} - gradient[i], 2);
-      norm += std::pow(double{gradient[i]}, 2);
-    }
-    CHECK(norm > 0);
-    CHECK(std::sqrt(off / norm) < 1e-3);
+    CHECK(std::memcmp(before.data(), got.data(), got.size() * sizeof(float)) == 0);
+    check_alike(got, gradient, 1e-3);
   }
   // Far into a training, where an update follows the gradient and not its sign alone.
-  const AdamWStep step = adamw_step(recipe, 100);
-  adamw(step, gradient.data(), static_cast<int64_t>(size), weights.data(), first.data(),
-        second.data());
-  device.update(step, dw.data(), d1.data(), d2.data());
-  CUDA_CHECK(cudaStreamSynchronize(stream.get()));
-  double off = 0, norm = 0;
-  const std::vector<float> moments = download(d1.data(), size);
-  for (size_t i = 0; i < size; i++) {
-    off += std::pow(double{moments[i]} - first[i], 2);
-    norm += std::pow(double{first[i]}, 2);
-  }
-  CHECK(std::sqrt(off / norm) < 1e-3);
-  CHECK_CLOSE(download(dw.data(), size), weights, 3 * step.learning_rate, 0);
+  const AdamWStep step = adamw_step(world.recipe, 100);
+  std::vector<float> first(world.size()), second(world.size());
+  adamw(step, gradient.data(), static_cast<int64_t>(world.size()), world.weights.data(),
+        first.data(), second.data());
+  world.device->update(step, world.dw.data(), world.first.data(), world.second.data());
+  CUDA_CHECK(cudaStreamSynchronize(world.stream.get()));
+  check_alike(download(world.first.data(), world.size()), first, 1e-3);
+  CHECK_CLOSE(download(world.dw.data(), world.size()), world.weights, 3 * step.learning_rate, 0);
 }
 
 TEST(a_layer_gives_what_the_cpu_gives) {
@@ -132,7 +165,70 @@ TEST(a_layer_gives_what_the_cpu_gives) {
   compare({8, 1, 128, 256, 2048, 96, 0});
 }
 
-TrainerOptions options(const char* device) {
+TEST(an_mlps_layer_gives_what_the_cpu_gives) {
+  compare({14, 2, 128, 128, 777, 17, 0, 128});     // residuals around both, as the paper's
+  compare({6, 2, 64, 128, 1500, 40, 0.25f, 128});  // around the second
+  compare({6, 3, 64, 128, 600, 40, 0, 64});        // around the first
+  compare({4, 4, 80, 32, 333, 5, 0.5f, 48});       // none
+  compare({2, 1, 32, 32, 9001, 3, 0, 16});         // more tokens than hidden layers are held of
+  compare({2, 1, 32, 32, 4000, 700, 0, 16});       // queries in parts, too
+}
+
+// What some updates from a training's start make of the weights finds what the CPU's find.
+void learn(const Sizes& sizes) {
+  check::need_gpu();
+  World world(sizes);
+  std::vector<float> start(static_cast<size_t>(world.host->layout().size()));
+  start_weights(world.host->layout(), world.recipe, start.data());
+  world.weights.assign(start.begin(), start.begin() + static_cast<ptrdiff_t>(world.size()));
+  world.dw = upload(world.weights);
+  const double before = world.host->measure(world.weights.data()).iou;
+  std::vector<float> gradient(world.size()), first(world.size()), second(world.size());
+  Recipe recipe = world.recipe;
+  recipe.steps = 1000;
+  recipe.learning_rate = 3e-3f;
+  recipe.warmup = 0;
+  for (int32_t update = 0; update < 12; update++) {
+    world.draw({5, Purpose::kTop, static_cast<uint32_t>(update), 1});
+    const AdamWStep step = adamw_step(recipe, update);
+    world.host->loss(world.weights.data(), gradient.data());
+    adamw(step, gradient.data(), static_cast<int64_t>(world.size()), world.weights.data(),
+          first.data(), second.data());
+    world.device->differentiate(world.dw.data());
+    world.device->update(step, world.dw.data(), world.first.data(), world.second.data());
+  }
+  CUDA_CHECK(cudaStreamSynchronize(world.stream.get()));
+  const std::vector<float> there = download(world.dw.data(), world.size());
+  const auto here = world.host->measure(world.weights.data());
+  const auto found = world.host->measure(there.data());
+  CHECK(here.iou > before + 0.05);
+  CHECK(std::fabs(found.iou - here.iou) < 0.01);
+  CHECK(std::fabs(found.mass - here.mass) < 0.01);
+}
+
+TEST(weights_of_a_gpu_find_what_a_cpus_find) {
+  learn({4, 2, 64, 128, 1024, 64, 0});
+  learn({4, 2, 64, 128, 1024, 64, 0, 128});
+  learn({2, 1, 128, 128, 1024, 64, 0, 128});
+}
+
+// A 7B's shape at 8,192 tokens: what its 28 heads take together would be some gigabytes.
+TEST(an_mlps_heads_take_turns_in_memory) {
+  check::need_gpu();
+  ModelConfig config;
+  config.layers = 28;
+  config.query_heads = 28;
+  config.kv_heads = 4;
+  config.head_dim = 128;
+  config.max_model_len = 8192;
+  Recipe recipe;
+  recipe.encoder = CodeKind::kMlp;
+  const size_t free = free_device_bytes();
+  const CudaLayerTrainer layer(recipe, config, nullptr);
+  CHECK(free - free_device_bytes() < (size_t{400} << 20));
+}
+
+TrainerOptions options(const char* device, CodeKind encoder) {
   TrainerOptions options;
   options.model.kind = "dummy";
   options.model.path = "smollm2-135m";
@@ -140,6 +236,8 @@ TrainerOptions options(const char* device) {
   options.model.max_model_len = 4096;
   options.device = device;
   options.threads = 4;
+  options.recipe.encoder = encoder;
+  if (encoder == CodeKind::kMlp) options.recipe.query_gamma = 64;
   options.recipe.sequence = 2049;  // a chunk and one token more
   options.recipe.steps = 4;
   options.recipe.updates = 2;
@@ -154,26 +252,35 @@ bool same(const std::vector<float>& a, const std::vector<float>& b) {
   return a.size() == b.size() && std::memcmp(a.data(), b.data(), a.size() * sizeof(float)) == 0;
 }
 
-TEST(a_resumed_training_ends_in_the_same_bits) {
+void resume(CodeKind encoder) {
   check::need_gpu();
-  const auto whole = make_trainer(options("cuda"));
+  const auto whole = make_trainer(options("cuda", encoder));
   for (uint32_t s = 0; s < 4; s++) whole->step(text(s));
   TrainerState middle;
   {
-    const auto first = make_trainer(options("cuda"));
+    const auto first = make_trainer(options("cuda", encoder));
     for (uint32_t s = 0; s < 2; s++) first->step(text(s));
     middle = first->save();
   }
-  const auto second = make_trainer(options("cuda"));
+  const auto second = make_trainer(options("cuda", encoder));
   second->load(middle);
   for (uint32_t s = 2; s < 4; s++) second->step(text(s));
-  CHECK(same(second->save().weights, whole->save().weights));
-  CHECK(!same(middle.weights, whole->save().weights));
+  const TrainerState there = second->save(), here = whole->save();
+  CHECK(same(there.weights, here.weights));
+  CHECK(same(there.first, here.first));
+  CHECK(same(there.second, here.second));
+  CHECK(!same(middle.weights, here.weights));
 }
 
-TEST(a_training_goes_as_on_a_cpu) {
+TEST(a_resumed_training_ends_in_the_same_bits) {
+  resume(CodeKind::kLinearAsym);
+  resume(CodeKind::kMlp);
+}
+
+void go_as_on_a_cpu(CodeKind encoder) {
   check::need_gpu();
-  const auto device = make_trainer(options("cuda")), host = make_trainer(options("cpu"));
+  const auto device = make_trainer(options("cuda", encoder)),
+             host = make_trainer(options("cpu", encoder));
   CHECK(same(device->save().weights, host->save().weights));
   const QualityReport there = *device->measure(text(50), 32), here = *host->measure(text(50), 32);
   CHECK(std::fabs(there.iou - here.iou) < 0.02);
@@ -188,11 +295,9 @@ TEST(a_training_goes_as_on_a_cpu) {
   CHECK(!device->step(text(9)).has_value());
 }
 
-TEST(mlp_is_refused_by_name) {
-  check::need_gpu();
-  TrainerOptions mlp = options("cuda");
-  mlp.recipe.encoder = CodeKind::kMlp;
-  CHECK_THROWS(make_trainer(mlp), "MODEL_UNSUPPORTED", "mlp");
+TEST(a_training_goes_as_on_a_cpu) {
+  go_as_on_a_cpu(CodeKind::kLinearAsym);
+  go_as_on_a_cpu(CodeKind::kMlp);
 }
 
 }  // namespace

@@ -3,6 +3,7 @@
 // than before, so nothing else may use it meanwhile.
 //
 // train_gpu_train_cuda_bench [--model qwen2.5-7b] [--seq 8192] [--steps 3] [--updates 1]
+//                            [--encoder linear-asym | mlp]
 #include <cuda_runtime_api.h>
 
 #include <chrono>
@@ -36,6 +37,10 @@ int run(int argc, char** argv) {
     if (flag == "--seq") options.recipe.sequence = std::atoi(argv[i + 1]);
     if (flag == "--steps") steps = std::atoi(argv[i + 1]);
     if (flag == "--updates") options.recipe.updates = std::atoi(argv[i + 1]);
+    if (flag == "--encoder" && argv[i + 1] == std::string("mlp")) {
+      options.recipe.encoder = CodeKind::kMlp;
+      options.recipe.query_gamma = 64;
+    }
   }
   options.model.max_model_len = options.recipe.sequence;
   cudaFree(nullptr);  // the context's own memory is there before and after
@@ -58,12 +63,13 @@ int run(int argc, char** argv) {
         std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count() / steps;
     capture += report->capture_seconds / steps;
   }
+  const bool mlp = options.recipe.encoder == CodeKind::kMlp;
   std::printf(
-      "{\"model\": \"%s\", \"device\": \"%s\", \"tokens\": %d, \"updates\": %d, "
-      "\"seconds_a_step\": %.4f, "
-      "\"capture_seconds\": %.4f, \"gigabytes\": %.2f}\n",
-      options.model.path.c_str(), trainer->device_name().c_str(), options.recipe.sequence,
-      options.recipe.updates, seconds, capture, used_gigabytes(before));
+      "{\"model\": \"%s\", \"device\": \"%s\", \"encoder\": \"%s\", \"tokens\": %d, "
+      "\"updates\": %d, \"seconds_a_step\": %.4f, \"capture_seconds\": %.4f, "
+      "\"gigabytes\": %.2f}\n",
+      options.model.path.c_str(), trainer->device_name().c_str(), mlp ? "mlp" : "linear-asym",
+      options.recipe.sequence, options.recipe.updates, seconds, capture, used_gigabytes(before));
   return 0;
 }
 

@@ -160,7 +160,7 @@ __global__ void __launch_bounds__(kThreads)
   const auto draw = [&](Purpose purpose, int32_t below, int32_t n) {
     Draws own = draws;
     own.purpose = purpose;
-    return own.below(below, static_cast<uint32_t>(head), static_cast<uint32_t>(row),
+    return own.below(below, static_cast<uint32_t>(shape.first + head), static_cast<uint32_t>(row),
                      static_cast<uint32_t>(n));
   };
   for (int i = threadIdx.x; i < pairs.top; i += kThreads) {
