@@ -11,17 +11,27 @@ namespace {
 constexpr int32_t kPiece = 512;  // of a long sum
 constexpr int32_t kBorder = 8;   // as truth.cc
 
+// Of `most` heads how many are worked on at once, in equal turns.
+int32_t heads_at_once(int32_t most, int64_t bytes_a_head, int64_t most_bytes) {
+  int32_t heads = most;
+  while (heads > 1 && (most % heads != 0 || heads * bytes_a_head > most_bytes)) heads--;
+  return heads;
+}
+
 int32_t pieces(int32_t tokens) { return (tokens + kPiece - 1) / kPiece; }
 
 }  // namespace
 
 CudaLayerTrainer::CudaLayerTrainer(const Recipe& recipe, const ModelConfig& config,
-                                   cudaStream_t stream)
+                                   cudaStream_t stream, int64_t most_bytes)
     : recipe_(recipe), layout_(recipe, config), stream_(stream) {
   const int64_t rows = recipe.rows, bits = recipe.bits;
   const int64_t stride = key_stride(recipe.sequence), tokens = recipe.sequence;
-  shape_.heads = shared() ? layout_.query_heads / layout_.kv_heads : layout_.heads;
   shape_.group = layout_.queries_a_head;
+  const int64_t floats_a_head = (shape_.group + 3) * rows * stride + 2 * tokens * bits;
+  // An mlp's turn has one KV head's keys.
+  shape_.heads = heads_at_once(shared() ? layout_.query_heads / layout_.kv_heads : layout_.heads,
+                               floats_a_head * static_cast<int64_t>(sizeof(float)), most_bytes);
   shape_.rows = recipe.rows;
   shape_.bits = recipe.bits;
   const int64_t heads = shape_.heads, queries = heads * shape_.group;

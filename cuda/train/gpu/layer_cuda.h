@@ -1,6 +1,6 @@
 // The loss of one layer, its gradient and its update on a GPU: layer_trainer.h's passes as products
-// and a few kernels. Heads take turns in memory: linear-asym's all at once, an mlp's those of one
-// KV head, since its scores and codes are a query head's own, a group's times as many.
+// and a few kernels. Heads take turns in memory: an mlp's those of one KV head, since its scores
+// and codes are a query head's own, a group's times as many; fewer at a time in long texts.
 #pragma once
 
 #include <memory>
@@ -15,8 +15,10 @@ namespace spotlight::train {
 
 class CudaLayerTrainer {
  public:
-  // Takes all the memory it will need. Throws OUT_OF_MEMORY.
-  CudaLayerTrainer(const Recipe& recipe, const ModelConfig& config, cudaStream_t stream);
+  // Takes all the memory it will need; most_bytes: what scores and codes of the heads worked on at
+  // once may take, one head's at least. Throws OUT_OF_MEMORY.
+  CudaLayerTrainer(const Recipe& recipe, const ModelConfig& config, cudaStream_t stream,
+                   int64_t most_bytes = int64_t{512} << 20);
 
   // Keys [tokens, kv_heads, head_dim] of a layer, on the device, the caller's until the next
   // take().

@@ -41,6 +41,7 @@ struct Sizes {
   int32_t query_heads, kv_heads, head_dim, bits, tokens, rows;
   float border;
   int32_t hidden = 0;  // of an mlp; 0: linear-asym
+  bool turns = false;  // one head after the other
 };
 
 std::vector<float> normals(size_t count, uint32_t seed, float scale) {
@@ -93,7 +94,8 @@ struct World {
     input.k = k.data();
     host->take(input);
     weights = normals(size(), 4, 0.2f);
-    device = std::make_unique<CudaLayerTrainer>(recipe, config, stream.get());
+    device = sizes.turns ? std::make_unique<CudaLayerTrainer>(recipe, config, stream.get(), 1)
+                         : std::make_unique<CudaLayerTrainer>(recipe, config, stream.get());
     dk = upload(k);
     dq = upload(q);
     dw = upload(weights);
@@ -161,12 +163,14 @@ TEST(a_layer_gives_what_the_cpu_gives) {
   compare({9, 3, 64, 128, 1500, 40, 0});
   compare({9, 3, 64, 128, 1500, 40, 0.25f});
   compare({28, 4, 128, 128, 777, 17, 0});
+  compare({28, 4, 128, 128, 777, 17, 0.25f, 0, true});
   compare({4, 4, 80, 32, 333, 5, 0.5f});
   compare({8, 1, 128, 256, 2048, 96, 0});
 }
 
 TEST(an_mlps_layer_gives_what_the_cpu_gives) {
-  compare({14, 2, 128, 128, 777, 17, 0, 128});     // residuals around both, as the paper's
+  compare({14, 2, 128, 128, 777, 17, 0, 128});  // residuals around both, as the paper's
+  compare({14, 2, 128, 128, 777, 17, 0.25f, 128, true});
   compare({6, 2, 64, 128, 1500, 40, 0.25f, 128});  // around the second
   compare({6, 3, 64, 128, 600, 40, 0, 64});        // around the first
   compare({4, 4, 80, 32, 333, 5, 0.5f, 48});       // none
@@ -212,20 +216,27 @@ TEST(weights_of_a_gpu_find_what_a_cpus_find) {
   learn({2, 1, 128, 128, 1024, 64, 0, 128});
 }
 
-// A 7B's shape at 8,192 tokens: what its 28 heads take together would be some gigabytes.
-TEST(an_mlps_heads_take_turns_in_memory) {
-  check::need_gpu();
-  ModelConfig config;
+size_t bytes_of_a_layer(CodeKind encoder, int32_t tokens) {
+  ModelConfig config;  // a 7B's
   config.layers = 28;
   config.query_heads = 28;
   config.kv_heads = 4;
   config.head_dim = 128;
-  config.max_model_len = 8192;
+  config.max_model_len = tokens;
   Recipe recipe;
-  recipe.encoder = CodeKind::kMlp;
+  recipe.encoder = encoder;
+  recipe.sequence = tokens;
   const size_t free = free_device_bytes();
   const CudaLayerTrainer layer(recipe, config, nullptr);
-  CHECK(free - free_device_bytes() < (size_t{400} << 20));
+  return free - free_device_bytes();
+}
+
+// All heads at once would take 0.8 GB of an mlp's 8,192 tokens, and 12 GB of 131,072.
+TEST(heads_take_turns_in_memory) {
+  check::need_gpu();
+  CHECK(bytes_of_a_layer(CodeKind::kMlp, 8192) < size_t{400} << 20);
+  for (const CodeKind encoder : {CodeKind::kLinearAsym, CodeKind::kMlp})
+    CHECK(bytes_of_a_layer(encoder, 131072) < size_t{900} << 20);
 }
 
 TrainerOptions options(const char* device, CodeKind encoder) {

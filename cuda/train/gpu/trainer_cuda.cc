@@ -17,10 +17,12 @@
 namespace spotlight::train {
 namespace {
 
-constexpr int32_t kChunk = 2048;  // tokens of a step of the prefill
-// A model whose weights in bf16 take more stays on the host and is streamed, so that a training of
-// any fits 16 GB.
-constexpr double kMostResident = 8e9;
+// Tokens of a step of the prefill. A streamed model comes once a step: more, then, as many as take
+// longer to work through than the weights take to come.
+constexpr int32_t kChunk = 2048, kStreamedChunk = 8192;
+// A model whose weights, and keys and values of a text, take more in bf16 stays on the host and is
+// streamed, so that a training of any fits 16 GB.
+constexpr double kMostResident = 10e9;
 
 double seconds_since(std::chrono::steady_clock::time_point start) {
   return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
@@ -33,21 +35,25 @@ void copy(void* to, const void* from, size_t bytes, cudaMemcpyKind kind, cudaStr
   CUDA_CHECK(cudaStreamSynchronize(stream));
 }
 
-bool streams(const WeightFile& file) {
-  double values = 0;
+bool streams(const WeightFile& file, int32_t tokens) {
+  const ModelConfig& config = file.config();
+  double values = 2.0 * config.layers * config.kv_width() * tokens;
   for (const auto& [name, view] : file.views())
     values += static_cast<double>(view.rows) * static_cast<double>(view.cols);
   return 2 * values > kMostResident;
 }
 
+int32_t chunk(const WeightFile& file, int32_t tokens) {
+  return std::min(streams(file, tokens) ? kStreamedChunk : kChunk, tokens);
+}
+
 DeviceOptions device_options(const WeightFile& file, int32_t tokens) {
   DeviceOptions options;
   options.config = file.config();
-  options.stream_weights = streams(file);
+  options.stream_weights = streams(file, tokens);
   options.backend = "dense";
   options.code_bits = 32;  // planes that nothing writes
-  // A streamed model comes once a chunk: one chunk, then.
-  options.max_tokens = options.stream_weights ? tokens : std::min(kChunk, tokens);
+  options.max_tokens = chunk(file, tokens);
   options.max_sequences = 1;
   return options;
 }
@@ -61,7 +67,7 @@ class CudaTrainer final : public Trainer {
         device_(make_device("cuda", device_options(file(), recipe().sequence))),
         cuda_(static_cast<CudaDevice<__nv_bfloat16>&>(*device_)),
         model_(file(), *device_),
-        most_(streams(file()) ? recipe().sequence : std::min(kChunk, recipe().sequence)),
+        most_(chunk(file(), recipe().sequence)),
         blocks_(static_cast<size_t>((recipe().sequence + kBlockSize - 1) / kBlockSize)),
         layer_(recipe(), file().config(), cuda_.stream()) {
     const std::vector<int32_t>& layers = layout().layers;
