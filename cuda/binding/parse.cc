@@ -278,6 +278,11 @@ train::TrainerOptions parse_trainer_options(const Napi::Object& object) {
   const auto number = [&](const char* key) {
     return static_cast<float>(Field(given, key, prefix).number());
   };
+  const auto whether = [&](const char* key) -> bool {
+    const Field field(given, key, prefix);
+    if (!field.value().IsBoolean()) refuse(field.name(), "true or false");
+    return field.value().As<Napi::Boolean>();
+  };
   recipe.bits = whole("bits");
   recipe.hidden = whole("hidden");
   recipe.steps = whole("steps");
@@ -290,11 +295,11 @@ train::TrainerOptions parse_trainer_options(const Napi::Object& object) {
   recipe.top = whole("top");
   recipe.other = whole("other");
   recipe.border = number("border");
+  recipe.sign_keys = whether("signKeys");
   recipe.key_gamma = number("keyGamma");
   recipe.query_gamma = number("queryGamma");
-  const Field by_mass(given, "massWeights", prefix);
-  if (!by_mass.value().IsBoolean()) refuse(by_mass.name(), "true or false");
-  recipe.mass_weights = by_mass.value().As<Napi::Boolean>();
+  recipe.sharpness = number("sharpness");
+  recipe.mass_weights = whether("massWeights");
   recipe.learning_rate = number("learningRate");
   recipe.beta1 = number("beta1");
   recipe.beta2 = number("beta2");

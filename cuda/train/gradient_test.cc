@@ -37,7 +37,9 @@ struct World {
     recipe.other = 40;
     recipe.border = 0.25f;
     // Gentle slopes: a difference quotient across a steep softsign measures its curvature.
+    recipe.sign_keys = false;
     recipe.key_gamma = 2;
+    recipe.sharpness = 0.5f;
     recipe.query_gamma = kind == CodeKind::kMlp ? 2 : 1;
     std::mt19937 random(5);
     std::normal_distribution<float> normal;
@@ -253,6 +255,7 @@ TEST(recipes_are_refused_by_field) {
 TEST(the_learning_rate_rises_and_falls_as_a_cosine) {
   Recipe recipe;
   recipe.steps = 100;
+  recipe.learning_rate = 1e-3f;
   CHECK(std::fabs(learning_rate(recipe, 0) - 0.5e-3f) < 1e-8f);
   CHECK(std::fabs(learning_rate(recipe, 50) - 0.5e-3f) < 1e-8f);
   CHECK(learning_rate(recipe, 99) < 1e-6f);

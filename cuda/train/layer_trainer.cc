@@ -25,6 +25,10 @@ void soften(float* z, int64_t count, float gamma) {
   }
 }
 
+void take_signs(const float* u, float* signs, int64_t count) {
+  for (int64_t i = 0; i < count; i++) signs[i] = u[i] > 0 ? 1.f : -1.f;
+}
+
 // dz = du * gamma (1 - |u|)^2, the softsign's slope in terms of its value.
 void slope(const float* u, const float* du, float* dz, int64_t count, float gamma) {
   for (int64_t i = 0; i < count; i++) {
@@ -128,7 +132,7 @@ double LayerTrainer::loss(const float* weights, float* gradient) {
     sums.weight += own.weight;
   }
   const double whole = std::max(1.0, sums.weight);
-  const auto share = static_cast<float>(1 / whole);
+  const auto share = static_cast<float>(recipe_.sharpness / whole);
   for (float& value : score_gradient_) value *= share;
   spread();
   differentiate(weights, gradient);
@@ -139,6 +143,7 @@ double LayerTrainer::loss(const float* weights, float* gradient) {
 void LayerTrainer::encode(const float* weights) {
   const int32_t bits = layout_.bits, group = layout_.queries_a_head, rows = input_.rows;
   key_codes_.resize(static_cast<size_t>(layout_.heads) * input_.tokens * bits);
+  if (recipe_.sign_keys) key_signs_.resize(key_codes_.size());
   query_codes_.resize(static_cast<size_t>(layout_.query_heads) * rows * bits);
   sums_.resize(static_cast<size_t>(layout_.heads) * rows * bits);
   const int32_t of_keys = layout_.heads * chunks();
@@ -147,10 +152,12 @@ void LayerTrainer::encode(const float* weights) {
     if (task < of_keys) {
       const int32_t head = task / chunks(), from = task % chunks() * kKeys;
       const int32_t count = std::min(kKeys, input_.tokens - from);
-      float* u = key_codes_.data() + (int64_t{head} * input_.tokens + from) * bits;
+      const int64_t at = (int64_t{head} * input_.tokens + from) * bits;
+      float* u = key_codes_.data() + at;
       code_->forward(weights + layout_.key(head), keys_of(head) + from * key_row(), key_row(),
                      count, u, scratch.room(code_->scratch_floats(count)));
       soften(u, int64_t{count} * bits, recipe_.key_gamma);
+      if (recipe_.sign_keys) take_signs(u, key_signs_.data() + at, int64_t{count} * bits);
       return;
     }
     const int32_t head = task - of_keys;
@@ -177,7 +184,7 @@ void LayerTrainer::score() {
   const int32_t blocks = pieces(rows, kQueries);
   crew_.run(layout_.heads * blocks, [&](int32_t task, int32_t thread) {
     const int32_t head = task / blocks, from = task % blocks * kQueries;
-    const float* codes = key_codes_.data() + int64_t{head} * input_.tokens * bits;
+    const float* codes = scored(head);
     float* scores = scratch_[static_cast<size_t>(thread)].room(drawn);
     for (int32_t row = from; row < std::min(rows, from + kQueries); row++) {
       const int64_t at = int64_t{head} * rows + row;
@@ -190,6 +197,7 @@ void LayerTrainer::score() {
         scores[i] = dot(sum, codes + int64_t{pairs.top[i]} * bits, bits);
       for (int32_t i = 0; i < others; i++)
         scores[tops + i] = dot(sum, codes + int64_t{pairs.other[i]} * bits, bits);
+      for (int32_t i = 0; i < tops + others; i++) scores[i] *= recipe_.sharpness;
       float* d_score = score_gradient_.data() + at * drawn;
       pair_sums_[static_cast<size_t>(at)] = pair_loss(
           scores, pairs.weight.data(), tops, scores + tops, others, d_score, d_score + recipe_.top);
@@ -208,7 +216,7 @@ void LayerTrainer::spread() {
   crew_.run(layout_.heads * lines, [&](int32_t task, int32_t) {
     const int32_t head = task / lines, bit = task % lines * kBits;
     const int64_t first = int64_t{head} * input_.tokens * bits + bit;
-    const float* codes = key_codes_.data() + first;
+    const float* codes = scored(head) + bit;
     float* gradient = key_gradient_.data() + first;
     for (int32_t j = 0; j < input_.tokens; j++)
       std::fill_n(gradient + int64_t{j} * bits, kBits, 0.f);

@@ -63,6 +63,11 @@ class LayerTrainer {
   const float* keys_of(int32_t head) const {
     return input_.k + int64_t{layout_.kv_head(head)} * layout_.head_dim;
   }
+  // Codes of a head's keys as they score.
+  const float* scored(int32_t head) const {
+    const std::vector<float>& codes = recipe_.sign_keys ? key_signs_ : key_codes_;
+    return codes.data() + int64_t{head} * input_.tokens * layout_.bits;
+  }
   int64_t key_row() const { return int64_t{layout_.kv_heads} * layout_.head_dim; }
   int64_t query_row() const { return int64_t{layout_.query_heads} * layout_.head_dim; }
   int32_t chunks() const;
@@ -78,6 +83,7 @@ class LayerTrainer {
   std::vector<float> kt_;  // [kv_heads, head_dim, key_stride]
   std::vector<PairDraw> pairs_;
   std::vector<float> key_codes_, key_gradient_;  // [heads, tokens, bits] soft codes
+  std::vector<float> key_signs_;                 // theirs, where recipe.sign_keys
   std::vector<float> query_codes_;               // [query_heads, rows, bits] soft codes
   std::vector<float> sums_, sums_gradient_;      // [heads, rows, bits] summed over the group
   std::vector<float> score_gradient_;            // [heads, rows, top + other]

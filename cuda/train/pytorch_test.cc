@@ -63,12 +63,24 @@ Recipe recipe() {
   recipe.budget = 0.25f;
   recipe.top = 8;
   recipe.other = 24;
+  recipe.sign_keys = false;
+  recipe.key_gamma = 64;
+  recipe.sharpness = 1;
   return recipe;
 }
 
 TEST(linear_asym_gives_the_references_loss_and_gradient) {
   compare("linear", recipe(), 1);
   compare("linear", recipe(), 3);
+}
+
+TEST(keys_as_signs_give_what_pytorch_gives) {
+  Recipe signs = recipe();
+  signs.sign_keys = true;
+  signs.key_gamma = 8;
+  signs.sharpness = 0.25f;
+  compare("signs", signs, 1);
+  compare("signs", signs, 3);
 }
 
 TEST(mlp_gives_the_references_loss_and_gradient) {

@@ -49,6 +49,7 @@ void validate(const Recipe& r, const ModelConfig& config) {
   want("border", r.border, 0.f, 1.f);
   want("keyGamma", r.key_gamma, 1e-3f, 1e6f);
   want("queryGamma", r.query_gamma, 1e-3f, 1e6f);
+  want("sharpness", r.sharpness, 1e-4f, 1e4f);
   want("learningRate", r.learning_rate, 0.f, 1.f);
   want("beta1", r.beta1, 0.f, 0.9999f);
   want("beta2", r.beta2, 0.f, 0.99999f);

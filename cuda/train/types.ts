@@ -26,8 +26,12 @@ export interface Recipe {
   readonly other: number;
   /** Share of the others drawn from the ranks just below those to be found. */
   readonly border: number;
+  /** Keys score as the signs they are served as, and learn by the slope of a softsign. */
+  readonly signKeys: boolean;
   readonly keyGamma: number;
   readonly queryGamma: number;
+  /** What scores are multiplied by in the loss. */
+  readonly sharpness: number;
   readonly massWeights: boolean;
   readonly learningRate: number;
   readonly beta1: number;

@@ -45,9 +45,12 @@ __global__ void __launch_bounds__(kThreads) multiply_kernel(Product p) {
                          : 0.f;
       const int bl = b_along_n ? t / kTile + 4 * r : t % kDepth;
       const int bj = b_along_n ? t % kTile : t / kDepth + 16 * r;
-      right[bl][bj] = j0 + bj < p.n && k + bl < k1
-                          ? b[static_cast<int64_t>(k + bl) * p.b.row + (j0 + bj) * p.b.column]
-                          : 0.f;
+      float value = 0;
+      if (j0 + bj < p.n && k + bl < k1) {
+        value = b[static_cast<int64_t>(k + bl) * p.b.row + (j0 + bj) * p.b.column];
+        if (p.signs_of_b) value = value > 0 ? 1.f : -1.f;
+      }
+      right[bl][bj] = value;
     }
     __syncthreads();
 #pragma unroll
@@ -153,7 +156,7 @@ __global__ void __launch_bounds__(kThreads)
   const int tops = pairs.top, drawn = pairs.top + pairs.other;
   for (int i = t; i < drawn; i += kThreads) {
     token[i] = pairs.tokens[at * drawn + i];
-    score[i] = token[i] >= 0 ? scores[at * shape.stride + token[i]] : 0.f;
+    score[i] = token[i] >= 0 ? pairs.sharpness * scores[at * shape.stride + token[i]] : 0.f;
   }
   for (int i = t; i < tops; i += kThreads) weight[i] = pairs.weights[at * tops + i];
   __syncthreads();
@@ -203,7 +206,7 @@ __global__ void __launch_bounds__(kThreads)
       first = first && o >= i;
       sum += gradient[o];
     }
-    if (first) d_scores[at * shape.stride + token[i]] = sum;
+    if (first) d_scores[at * shape.stride + token[i]] = pairs.sharpness * sum;
   }
 }
 

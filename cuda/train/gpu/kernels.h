@@ -28,6 +28,7 @@ struct Product {
   int32_t outer = 1, inner = 1;
   // Above 0: h counts pieces of that many k, whose sums c keeps apart.
   int32_t split = 0;
+  bool signs_of_b = false;  // 1 for an element above 0, -1 for any other
 };
 void multiply(const Product& product, cudaStream_t stream);
 
@@ -61,6 +62,7 @@ struct Pairs {
   int32_t top = 0, other = 0, near = 0;  // entries a query; of the others from the border
   int32_t wanted = 0, border = 0;        // tokens to be found; ranks that count as near
   bool mass_weights = true;
+  float sharpness = 1;        // what scores are multiplied by
   int32_t* found = nullptr;   // [heads, rows, wanted] scratch
   int32_t* nearby = nullptr;  // [heads, rows, border] scratch; null when near is 0
   int32_t* tokens = nullptr;  // [heads, rows, top + other]; -1: none

@@ -56,6 +56,7 @@ CudaLayerTrainer::CudaLayerTrainer(const Recipe& recipe, const ModelConfig& conf
   pairs_.other = recipe.other;
   pairs_.near = static_cast<int32_t>(std::lround(recipe.border * recipe.other));
   pairs_.mass_weights = recipe.mass_weights;
+  pairs_.sharpness = recipe.sharpness;
   found_ = DeviceBuffer<int32_t>(static_cast<size_t>(heads * rows * wanted));
   if (pairs_.near > 0)
     nearby_ = DeviceBuffer<int32_t>(
@@ -169,6 +170,7 @@ void CudaLayerTrainer::score() {
   found.n = tokens_;
   found.k = layout_.bits;
   found.outer = shape_.heads;
+  found.signs_of_b = recipe_.sign_keys;
   kernels::multiply(found, stream_);
   CUDA_CHECK(cudaMemsetAsync(
       d_scores, 0, static_cast<size_t>(shape_.heads * of_scores) * sizeof(float), stream_));
@@ -203,6 +205,7 @@ void CudaLayerTrainer::spread() {
   to_sums.outer = shape_.heads;
   to_sums.inner = pieces(tokens_);
   to_sums.split = kPiece;
+  to_sums.signs_of_b = recipe_.sign_keys;
   to_sums.c = {parts_.data(), bits, to_sums.inner * of_rows, of_rows};
   kernels::multiply(to_sums, stream_);
   kernels::sum_parts(parts_.data(), shape_.heads, to_sums.inner, of_rows, of_rows,

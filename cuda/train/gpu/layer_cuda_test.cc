@@ -42,6 +42,7 @@ struct Sizes {
   float border;
   int32_t hidden = 0;  // of an mlp; 0: linear-asym
   bool turns = false;  // one head after the other
+  bool signs = false;  // of keys, in small cases: the last digit of a sum may turn one around
 };
 
 std::vector<float> normals(size_t count, uint32_t seed, float scale) {
@@ -75,6 +76,9 @@ struct World {
     recipe.sequence = sizes.tokens + 77;  // texts may be shorter than the recipe's
     recipe.rows = sizes.rows;
     recipe.border = sizes.border;
+    recipe.sign_keys = sizes.signs;
+    recipe.key_gamma = sizes.signs ? 8 : 64;
+    recipe.sharpness = sizes.signs ? 0.25f : 1;
     if (sizes.hidden > 0) {
       recipe.encoder = CodeKind::kMlp;
       recipe.hidden = sizes.hidden;
@@ -166,6 +170,8 @@ TEST(a_layer_gives_what_the_cpu_gives) {
   compare({28, 4, 128, 128, 777, 17, 0.25f, 0, true});
   compare({4, 4, 80, 32, 333, 5, 0.5f});
   compare({8, 1, 128, 256, 2048, 96, 0});
+  compare({9, 3, 64, 128, 300, 40, 0.5f, 0, false, true});
+  compare({4, 4, 80, 32, 333, 5, 0.5f, 0, true, true});
 }
 
 TEST(an_mlps_layer_gives_what_the_cpu_gives) {
@@ -212,6 +218,7 @@ void learn(const Sizes& sizes) {
 
 TEST(weights_of_a_gpu_find_what_a_cpus_find) {
   learn({4, 2, 64, 128, 1024, 64, 0});
+  learn({4, 2, 64, 128, 1024, 64, 0.5f, 0, false, true});
   learn({4, 2, 64, 128, 1024, 64, 0, 128});
   learn({2, 1, 128, 128, 1024, 64, 0, 128});
 }

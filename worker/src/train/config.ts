@@ -12,6 +12,12 @@ const positive: Parser<number> = (raw) => {
   return value;
 };
 
+const portion: Parser<number> = (raw) => {
+  const value = raw.trim() === '' ? Number.NaN : Number(raw);
+  if (!(value >= 0 && value <= 1)) throw new BadValue('must be a number from 0 to 1');
+  return value;
+};
+
 /** `0,1,5-7` -> ascending indexes; an empty text is none. */
 const layerList: Parser<readonly number[]> = (raw) => {
   const layers = new Set<number>();
@@ -63,7 +69,7 @@ const FLAGS = {
   bits: { parse: integer(32, 1024), value: 'n', help: 'of a code, a multiple of 32 (128)' },
   hidden: { parse: integer(16, 4096), value: 'n', help: "width of an mlp's hidden layer (128)" },
   'dense-layers': { parse: layerList, value: 'list', help: 'layers that get no codes, such as 0,1 (none)' },
-  steps: { parse: integer(1, 1_000_000), value: 'n', help: 'texts to train on (500)' },
+  steps: { parse: integer(1, 1_000_000), value: 'n', help: 'texts to train on (2500; mlp: 500)' },
   updates: { parse: integer(1, 64), value: 'n', help: 'of the weights, a step (1)' },
   seq: {
     parse: integer(64, 2 ** 30),
@@ -73,8 +79,21 @@ const FLAGS = {
   seed: { parse: integer(0, Number.MAX_SAFE_INTEGER), value: 'n', help: 'of weights, texts and draws (0)' },
   rows: { parse: integer(1, 65_536), value: 'n', help: 'queries an update (96)' },
   budget: { parse: share, value: 'share', help: 'of the tokens that a query should find (0.02)' },
-  border: { parse: share, value: 'share', help: 'of the other tokens drawn from the ranks just below (0)' },
-  lr: { parse: positive, value: 'x', help: 'highest learning rate (0.001)' },
+  top: {
+    parse: integer(1, 1024),
+    value: 'n',
+    help: 'tokens to be found, drawn a query and head (128; mlp: 64)',
+  },
+  other: { parse: integer(1, 1024), value: 'n', help: 'other tokens drawn (384; mlp: 192)' },
+  border: { parse: portion, value: 'share', help: 'of the others, from the ranks just below (0.5; mlp: 0)' },
+  keys: {
+    parse: oneOf('signs', 'soft'),
+    value: 'how',
+    help: 'while training: signs, as served, or soft (signs; mlp: soft)',
+  },
+  'key-gamma': { parse: positive, value: 'x', help: 'slope of what stands for a sign (8; mlp: 64)' },
+  sharpness: { parse: positive, value: 'x', help: "of the loss, by a score's lead (0.25; mlp: 1)" },
+  lr: { parse: positive, value: 'x', help: 'highest learning rate (0.008; mlp: 0.001)' },
   validation: {
     parse: text,
     value: 'path',
@@ -192,7 +211,12 @@ function recipeOf(flags: Given): Partial<Recipe> {
     seed: flags.seed,
     rows: flags.rows,
     budget: flags.budget,
+    top: flags.top,
+    other: flags.other,
     border: flags.border,
+    signKeys: flags.keys === undefined ? undefined : flags.keys === 'signs',
+    keyGamma: flags['key-gamma'],
+    sharpness: flags.sharpness,
     learningRate: flags.lr,
   };
   return Object.fromEntries(Object.entries(named).filter(([, value]) => value !== undefined));

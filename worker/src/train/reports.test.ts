@@ -132,6 +132,21 @@ describe('loadTrainConfig', () => {
     assert.equal(config.checkpointEveryMs, 60_000);
   });
 
+  it('takes what a training scores and pairs by', () => {
+    const recipe = (flags: string): unknown =>
+      loadTrainConfig(`--corpus a --out o.safetensors ${flags}`.split(' ')).recipe;
+    assert.deepEqual(recipe('--keys soft --key-gamma 64 --sharpness 1 --top 64 --other 192 --border 0'), {
+      signKeys: false,
+      keyGamma: 64,
+      sharpness: 1,
+      top: 64,
+      other: 192,
+      border: 0,
+    });
+    assert.deepEqual(recipe('--keys signs'), { signKeys: true });
+    assert.throws(() => recipe('--keys hard'), /--keys: "hard"/);
+  });
+
   it('names every bad flag at once', () => {
     assert.throws(
       () => loadTrainConfig('--steps 0 --encoder lsh --lr=-1'.split(' ').concat('--dense-layers', '3-1')),
