@@ -31,7 +31,7 @@ describe('spotlight train', function () {
     const out = join(folder, 'codes.safetensors');
     const run = (...args: string[]): Promise<{ stdout: string }> =>
       promisify(execFile)(process.execPath, [MAIN, ...args]);
-    const size = ['--seq', '512', '--steps', '3', '--updates', '8', '--rows', '32', '--lr', '0.004'];
+    const size = ['--seq', '512', '--steps', '5', '--updates', '2', '--rows', '32'];
     const layers = ['--dense-layers', '0-19', '--validation-texts', '2'];
     const { stdout } = await run('train', '--corpus', TEXTS, '--out', out, ...size, ...layers, '--json');
     const events = stdout
@@ -40,8 +40,8 @@ describe('spotlight train', function () {
       .map((line) => JSON.parse(line) as LogLine);
     const of = (name: string): LogLine[] => events.filter(({ event }) => event === name);
     const [before, after] = of('quality');
-    const [first, , last] = of('step');
-    assert.ok((last?.loss ?? 1) < 0.9 * (first?.loss ?? 0), JSON.stringify(of('step')));
+    const steps = of('step');
+    assert.ok((steps.at(-1)?.loss ?? 1) < 0.8 * (steps[0]?.loss ?? 0), JSON.stringify(steps));
     assert.ok((after?.iou ?? 0) > (before?.iou ?? 1) + 0.08, `${before?.iou ?? ''} -> ${after?.iou ?? ''}`);
     assert.ok((after?.mass ?? 0) > (before?.mass ?? 1));
 
