@@ -22,6 +22,7 @@ export const LAST_SAMPLE = -1;
 /** Methods of the literature for evaluation, to be had where EngineOptions.selectors is set; selectors() tells what each does. */
 export const SELECTOR_NAMES = [
   'oracle',
+  'oracle-head',
   'window',
   'lsh',
   'lsh-head',

@@ -17,7 +17,19 @@ const DEVICES = ['cpu', 'cuda'];
 const BACKENDS = [
   ...['dense', 'spotlight'],
   // Evaluation methods, of a worker that offers them.
-  ...['oracle', 'window', 'lsh', 'lsh-head', 'quest', 'magicpig', 'vattention', 'h2o', 'snapkv', 'fastgen'],
+  ...[
+    'oracle',
+    'oracle-head',
+    'window',
+    'lsh',
+    'lsh-head',
+    'quest',
+    'magicpig',
+    'vattention',
+    'h2o',
+    'snapkv',
+    'fastgen',
+  ],
 ];
 const ANY_ADDRESS = ['0.0.0.0', '[::]', '[::0]'];
 const MAX_TEXT = 4096;

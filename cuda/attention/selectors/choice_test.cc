@@ -31,6 +31,25 @@ TEST(oracle_takes_the_greatest_mass_of_the_group) {
     }
 }
 
+TEST(oracle_head_takes_the_greatest_mass_of_a_query_head) {
+  StoredSequence stored(kTokens);
+  const LayerPolicy policy = policy_of("oracle-head", 60);
+  bool differ = false;
+  for (const int32_t position : kPositions) {
+    const auto all = first_positions(position + 1);
+    std::vector<int32_t> first;
+    for (int32_t query_head = 0; query_head < 6; query_head++) {
+      const auto chosen = choose(stored, policy, position, query_head, nullptr).positions;
+      CHECK(chosen == best_of(all, stored.logits(position, query_head, all), 60));
+      if (query_head % 3 == 0)
+        first = chosen;
+      else
+        differ |= chosen != first;
+    }
+  }
+  CHECK(differ);
+}
+
 TEST(window_takes_both_ends) {
   StoredSequence stored(kTokens);
   const LayerPolicy policy = policy_of("window", 60);

@@ -87,6 +87,7 @@ const Selector* find_selector(const std::string& name);
 const std::vector<const Selector*>& all_selectors();
 
 const Selector& oracle_selector();
+const Selector& oracle_head_selector();
 const Selector& window_selector();
 const Selector& lsh_selector();
 const Selector& lsh_head_selector();

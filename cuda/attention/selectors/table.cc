@@ -5,9 +5,9 @@ namespace spotlight {
 
 const std::vector<const Selector*>& all_selectors() {
   static const std::vector<const Selector*> all = {
-      &oracle_selector(), &window_selector(),   &lsh_selector(),        &lsh_head_selector(),
-      &quest_selector(),  &magicpig_selector(), &vattention_selector(), &h2o_selector(),
-      &snapkv_selector(), &fastgen_selector()};
+      &oracle_selector(),   &oracle_head_selector(), &window_selector(),   &lsh_selector(),
+      &lsh_head_selector(), &quest_selector(),       &magicpig_selector(), &vattention_selector(),
+      &h2o_selector(),      &snapkv_selector(),      &fastgen_selector()};
   return all;
 }
 
