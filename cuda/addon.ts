@@ -8,6 +8,7 @@ import type { PackedResult } from './pack.js';
 import type { TrainerInfo, TrainerOptions, TrainerState, TrainQuality, TrainStep } from './train/types.js';
 import type {
   ArtifactInfo,
+  AttentionSettings,
   Devices,
   EngineInfo,
   EngineOptions,
@@ -20,6 +21,7 @@ import type {
 export interface NativeEngine {
   info(): Omit<EngineInfo, 'fingerprint'> & { readonly fingerprintText: string };
   tokenizer(): TokenizerMetadata | undefined;
+  setAttention(settings: AttentionSettings): void;
   openSequence(options: object): number;
   submit(batch: Int32Array): number;
   collect(): Promise<PackedResult>;

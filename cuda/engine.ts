@@ -8,6 +8,7 @@ import { EngineError, toEngineError } from './errors.js';
 import { packBatch, unpackResult } from './pack.js';
 import type {
   ArtifactInfo,
+  AttentionSettings,
   Batch,
   BlockId,
   Devices,
@@ -59,6 +60,12 @@ class NativeBackedEngine implements Engine {
     private readonly native: NativeEngine,
     readonly info: EngineInfo,
   ) {}
+
+  setAttention(settings: AttentionSettings): void {
+    wrap(() => {
+      this.native.setAttention(settings);
+    });
+  }
 
   openSequence(options: SequenceOptions): SequenceId {
     const { logitBias, ...sampling } = options.sampling;

@@ -5,6 +5,7 @@ export { createEngine, devices, inspectArtifact, selectors } from './engine.js';
 export * from './errors.js';
 export { readCheckpoint, writeCheckpoint } from './train/checkpoint.js';
 export type { TrainingIdentity } from './train/checkpoint.js';
+export { annotateArtifact, DERIVED_FROM } from './artifact/annotate.js';
 export { compareArtifacts } from './artifact/compare.js';
 export type { ArtifactComparison, LayerComparison } from './artifact/compare.js';
 export { importPth } from './artifact/pth/import-pth.js';

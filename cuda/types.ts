@@ -351,6 +351,11 @@ export interface EngineStats {
 export interface Engine {
   readonly info: EngineInfo;
   readonly artifacts: readonly (ArtifactInfo | undefined)[];
+  /**
+   * [sync] The deployment's attention settings from now on, as an artifact that was just loaded recommends them; without a crossover
+   * the one in force stays. Throws INVALID_ARGUMENT by field, and while a sequence is open.
+   */
+  setAttention(settings: AttentionSettings): void;
   /** [sync] Opens native state for one sequence. */
   openSequence(options: SequenceOptions): SequenceId;
   /**

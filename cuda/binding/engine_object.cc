@@ -71,6 +71,7 @@ Napi::Function EngineObject::define(Napi::Env env) {
       env, "Engine",
       {InstanceMethod<&EngineObject::info>("info"),
        InstanceMethod<&EngineObject::tokenizer>("tokenizer"),
+       InstanceMethod<&EngineObject::set_attention>("setAttention"),
        InstanceMethod<&EngineObject::open_sequence>("openSequence"),
        InstanceMethod<&EngineObject::submit>("submit"),
        InstanceMethod<&EngineObject::collect>("collect"),
@@ -173,6 +174,15 @@ Napi::Value EngineObject::info(const Napi::CallbackInfo& info) {
 Napi::Value EngineObject::tokenizer(const Napi::CallbackInfo& info) {
   return guarded(info.Env(),
                  [&] { return tokenizer_metadata(info.Env(), engine().file().tokenizer()); });
+}
+
+Napi::Value EngineObject::set_attention(const Napi::CallbackInfo& info) {
+  return guarded(info.Env(), [&]() -> Napi::Value {
+    if (info.Length() < 1 || !info[0].IsObject())
+      throw Error(kInvalidArgument, "attention: must be an object");
+    engine().set_attention(parse_attention(info[0].As<Napi::Object>()));
+    return info.Env().Undefined();
+  });
 }
 
 Napi::Value EngineObject::open_sequence(const Napi::CallbackInfo& info) {

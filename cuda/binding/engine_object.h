@@ -57,6 +57,7 @@ class EngineObject final : public Napi::ObjectWrap<EngineObject> {
 
   Napi::Value info(const Napi::CallbackInfo& info);             // [sync]
   Napi::Value tokenizer(const Napi::CallbackInfo& info);        // [sync]
+  Napi::Value set_attention(const Napi::CallbackInfo& info);    // [sync]
   Napi::Value open_sequence(const Napi::CallbackInfo& info);    // [sync]
   Napi::Value submit(const Napi::CallbackInfo& info);           // [sync]
   Napi::Value collect(const Napi::CallbackInfo& info);          // [async]

@@ -98,23 +98,6 @@ std::map<int32_t, LayerSettings> parse_layers(const Field& layers) {
   return settings;
 }
 
-AttentionSettings parse_attention(const Napi::Object& object) {
-  const std::string prefix = "attention.";
-  AttentionSettings settings;
-  settings.backend = Field(object, "backend", prefix).text();
-  settings.fraction = static_cast<float>(Field(object, "fraction", prefix).number());
-  settings.min_tokens = Field(object, "minTokens", prefix).int32();
-  settings.sink = Field(object, "sink", prefix).int32();
-  settings.recent = Field(object, "recent", prefix).int32();
-  settings.tail = parse_tail(Field(object, "tail", prefix));
-  settings.tail_from = Field(object, "tailFrom", prefix).int32();
-  if (const Field crossover(object, "crossover", prefix); crossover.given())
-    settings.crossover = crossover.int32();
-  if (const Field layers(object, "layers", prefix); layers.given())
-    settings.layers = parse_layers(layers);
-  return settings;
-}
-
 AttentionOverride parse_override(const Napi::Object& object) {
   const std::string prefix = "attention.";
   AttentionOverride request;
@@ -190,6 +173,23 @@ SamplingParams parse_sampling(const Napi::Object& object) {
 }
 
 }  // namespace
+
+AttentionSettings parse_attention(const Napi::Object& object) {
+  const std::string prefix = "attention.";
+  AttentionSettings settings;
+  settings.backend = Field(object, "backend", prefix).text();
+  settings.fraction = static_cast<float>(Field(object, "fraction", prefix).number());
+  settings.min_tokens = Field(object, "minTokens", prefix).int32();
+  settings.sink = Field(object, "sink", prefix).int32();
+  settings.recent = Field(object, "recent", prefix).int32();
+  settings.tail = parse_tail(Field(object, "tail", prefix));
+  settings.tail_from = Field(object, "tailFrom", prefix).int32();
+  if (const Field crossover(object, "crossover", prefix); crossover.given())
+    settings.crossover = crossover.int32();
+  if (const Field layers(object, "layers", prefix); layers.given())
+    settings.layers = parse_layers(layers);
+  return settings;
+}
 
 std::string parse_text(const Napi::Value& value, const std::string& field) {
   if (!value.IsString()) refuse(field, "a string");

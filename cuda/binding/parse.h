@@ -14,6 +14,7 @@
 namespace spotlight {
 
 // Each throws Error INVALID_ARGUMENT naming the field.
+AttentionSettings parse_attention(const Napi::Object& object);
 EngineOptions parse_engine_options(const Napi::Object& object);
 SequenceOptions parse_sequence_options(const Napi::Object& object);
 train::TrainerOptions parse_trainer_options(const Napi::Object& object);

@@ -30,6 +30,7 @@ Engine::Engine(const EngineOptions& options, const MakeDevice& make)
   device.max_sequences = options_.max_sequences;
   device.counters = &counters_;
   device.selectors = options_.selectors;
+  keeps_codes_ = options_.attention.backend != "dense" || options_.selectors;
   device_ = make(options_.device, device);
   if (!options_.attention.crossover) {
     options_.attention.crossover =
@@ -81,6 +82,22 @@ int32_t Engine::open(const SequenceOptions& options) {
                 "slot: the artifact of slot " + std::to_string(options.slot) + " is being changed");
   }
   return ledger_->open(options, options_.attention);
+}
+
+void Engine::set_attention(const AttentionSettings& settings) {
+  throw_if_dead();
+  // The engine thread reads them as it launches a sequence's first step.
+  if (ledger_->open_sequences() > 0 || in_flight_ > 0)
+    throw Error(kInvalidArgument, "attention: set it while no sequence is open and no step runs");
+  validate(settings, file_->config().layers, options_.selectors);
+  if (settings.backend != "dense" && !keeps_codes_)
+    throw Error(
+        kInvalidArgument,
+        "attention.backend: \"" + settings.backend +
+            "\" is not to be had here, this engine runs the dense backend and keeps no codes");
+  const std::optional<int32_t> crossover = options_.attention.crossover;
+  options_.attention = settings;
+  if (!settings.crossover) options_.attention.crossover = crossover;
 }
 
 int32_t Engine::submit(Batch batch, StepDone done) {

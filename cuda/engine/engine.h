@@ -70,6 +70,10 @@ class Engine {
   int32_t submit(Batch batch, StepDone done);
   // The caller took a step's answer: a place in the queue is free.
   void retire() { in_flight_--; }
+  // The deployment's settings from now on, by which sequences opened later attend; without a
+  // crossover the one in force stays. Throws INVALID_ARGUMENT by field, and while sequences are
+  // open.
+  void set_attention(const AttentionSettings& settings);
   // Keeps new sequences off a slot while its artifact changes. Throws INVALID_ARGUMENT when
   // sequences are pinned to it.
   void reserve_slot(int32_t slot);
@@ -123,6 +127,7 @@ class Engine {
   std::exception_ptr fault(const std::exception_ptr& cause);
 
   EngineOptions options_;
+  bool keeps_codes_ = false;  // by the backend it was opened with
   std::unique_ptr<WeightFile> file_;
   AttentionCounters counters_;
   std::unique_ptr<Device> device_;

@@ -5,8 +5,9 @@ import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import type { BlockId, Engine, Quality, RowResult, SlotId } from '@spotlight/cuda';
+import { CONTRACT_OPTIONS } from './engine.js';
 import { writeRandomArtifact } from './random-artifact.js';
-import { Sequence, greedy, ids, prompt, rejectsWith, run } from './sequence.js';
+import { Sequence, greedy, ids, prompt, rejectsWith, run, throwsWith } from './sequence.js';
 
 /** Past the 256 tokens that are always read, so that codes decide; in rows an engine of 160 tokens a batch takes. */
 const LENGTH = 400;
@@ -183,5 +184,34 @@ export function describeArtifacts(engine: () => Engine): void {
       () => engine().openSequence({ ...greedy(), attention: { crossover: -1 } }),
       /attention\.crossover/,
     );
+  });
+
+  it('takes other settings between sequences, as an artifact may recommend them, and none while one is open', async () => {
+    const { attention } = CONTRACT_OPTIONS;
+    const dense = { ...attention, backend: 'dense' } as const;
+    const isDense = async (): Promise<boolean> => {
+      const sequence = new Sequence(engine(), greedy(), TABLE);
+      await fill(sequence);
+      const row = sequence.row([17], { phase: 'generated', sample: true, quality: {} });
+      const [result] = (await run(engine(), { rows: [row] })).rows;
+      await sequence.close();
+      return result?.quality?.every(({ iou }) => iou === 1) ?? assert.fail('no quality');
+    };
+    await engine().loadArtifact(0, paths[0]);
+    const sequence = new Sequence(engine(), greedy(), ids(0));
+    const refused = throwsWith('INVALID_ARGUMENT', () => {
+      engine().setAttention(dense);
+    });
+    assert.match(refused.message, /^attention: /);
+    await sequence.close();
+    const wrong = throwsWith('INVALID_ARGUMENT', () => {
+      engine().setAttention({ ...dense, fraction: 0 });
+    });
+    assert.match(wrong.message, /^attention\.fraction: /);
+    assert.equal(await isDense(), false, 'what was refused changed nothing');
+    engine().setAttention(dense);
+    assert.equal(await isDense(), true);
+    engine().setAttention(attention);
+    assert.equal(await isDense(), false);
   });
 }

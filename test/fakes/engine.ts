@@ -78,7 +78,7 @@ export class FakeEngine implements Engine {
   /** Rows in flight whose tables hold each block. */
   readonly inFlight: Int32Array;
   readonly sequences = new Map<SequenceId, FakeSequence>();
-  readonly #settings: AttentionSettings;
+  #settings: AttentionSettings;
   readonly #store: KvStore;
   readonly #queue: Step[] = [];
   #tail: Promise<unknown> = Promise.resolve();
@@ -97,6 +97,18 @@ export class FakeEngine implements Engine {
     this.inFlight = new Int32Array(blocks);
     this.info = fakeInfo(options, blocks);
     this.artifacts = [0, 1].map((slot) => fakeArtifact(options.artifacts?.[slot], this.info));
+  }
+
+  setAttention(settings: AttentionSettings): void {
+    this.#checkAlive();
+    if (this.sequences.size > 0 || this.#queue.length > 0)
+      throw new EngineError(
+        'INVALID_ARGUMENT',
+        'attention: set it while no sequence is open and no step runs',
+      );
+    if (settings.fraction <= 0 || settings.fraction > 1)
+      throw new EngineError('INVALID_ARGUMENT', 'attention.fraction: must be above 0 and at most 1');
+    this.#settings = settings;
   }
 
   openSequence(options: SequenceOptions): SequenceId {

@@ -8,6 +8,7 @@ import { Transport } from '@spotlight/proto/transport';
 import type { Logger } from 'pino';
 import { Registry } from 'prom-client';
 import { findArtifact } from './artifact/find.js';
+import { takeRecommendation } from './artifact/take-recommendation.js';
 import { SlotTable } from './artifact/slots.js';
 import { ArtifactStore } from './artifact/store.js';
 import { validateArtifact } from './artifact/validate.js';
@@ -79,9 +80,9 @@ async function start(
   // The model before the device: what it is decides everything after.
   const model = await findModel(config, log);
   // Device and weights in one call: the device decides how weights are laid out.
-  const settings = attentionSettings(config, native.DEFAULT_ATTENTION);
   const device = await findDevice(config, native, log);
-  const engine = await native.createEngine(engineOptions(config, device, model.source, settings));
+  const plain = attentionSettings(config, native.DEFAULT_ATTENTION);
+  const engine = await native.createEngine(engineOptions(config, device, model.source, plain));
   undo.push(() => engine.dispose());
   logEngine(engine, model, log);
   // The tokenizer after the weights: a GGUF file carries it.
@@ -89,6 +90,7 @@ async function start(
   // The artifact before any block is filled: codes are made as keys are stored.
   const slots = new SlotTable(engine);
   const came = await loadArtifact(config, native, engine, slots, log);
+  const settings = takeRecommendation(config, native, engine, slots, plain, log);
   // A step with the artifact in, so that it warms the way requests will take.
   log.info({ seconds: await warmStep(engine, settings) }, 'warm step done');
   // What is served is settled now, and the loop runs before its door opens.

@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict';
+import { DEFAULT_ATTENTION } from '@spotlight/cuda';
 import { loadConfig } from './config/config.js';
-import { chooseDevice, engineOptions } from './native-options.js';
+import { attentionSettings, chooseDevice, engineOptions } from './native-options.js';
 
 const GIB = 2 ** 30;
 const usable = { name: 'NVIDIA H200' };
@@ -17,6 +18,18 @@ describe('chooseDevice', () => {
   it('takes what is asked for, whatever is there', () => {
     assert.equal(chooseDevice('cuda', { devices: [], missing: [] }), 'cuda');
     assert.equal(chooseDevice('cpu', { devices: [usable], missing: [] }), 'cpu');
+  });
+});
+
+describe('attentionSettings', () => {
+  it('takes what is given over what the artifact recommends, over the defaults', () => {
+    const recommended = { minTokens: 32, layers: { 0: { mode: 'dense' } } } as const;
+    const settings = (...args: string[]) =>
+      attentionSettings(loadConfig(args, {}), DEFAULT_ATTENTION, recommended);
+    assert.deepEqual(settings(), { ...DEFAULT_ATTENTION, ...recommended });
+    assert.equal(settings('--attention-min-tokens', '64').minTokens, 64);
+    assert.deepEqual(settings('--attention-layers', '1:sparse').layers, { 1: { mode: 'sparse' } });
+    assert.deepEqual(attentionSettings(loadConfig([], {}), DEFAULT_ATTENTION), DEFAULT_ATTENTION);
   });
 });
 

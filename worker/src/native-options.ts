@@ -1,6 +1,8 @@
 // Settings -> what the native module is opened with. Attention settings not given stay the native module's own.
 import { freemem } from 'node:os';
 import type { ArtifactInfo, AttentionSettings, Engine, EngineOptions, ModelSource } from '@spotlight/cuda';
+import { settingsOver } from './artifact/recommendation.js';
+import type { Recommendation } from './artifact/recommendation.js';
 import type { Config } from './config/config.js';
 
 const KV_MOST_BYTES = 4 * 2 ** 30;
@@ -68,8 +70,12 @@ export function engineOptions(
   };
 }
 
-/** The deployment's attention settings: those given over the defaults. */
-export function attentionSettings(config: Config, defaults: AttentionSettings): AttentionSettings {
+/** The deployment's attention settings: those given over what the artifact recommends, over the defaults. */
+export function attentionSettings(
+  config: Config,
+  defaults: AttentionSettings,
+  recommended: Recommendation = {},
+): AttentionSettings {
   const given = withoutAbsent({
     backend: config.attentionBackend,
     fraction: config.attentionFraction,
@@ -81,5 +87,5 @@ export function attentionSettings(config: Config, defaults: AttentionSettings): 
     crossover: config.attentionCrossover,
     layers: config.attentionLayers,
   });
-  return { ...defaults, ...given };
+  return settingsOver(settingsOver(defaults, recommended), given);
 }

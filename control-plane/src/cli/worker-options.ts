@@ -15,6 +15,7 @@ export interface WorkerFlags {
   readonly servedModelName?: string;
   readonly attentionBackend?: string;
   readonly attentionFraction?: string;
+  readonly attentionRecommended?: string;
 }
 
 type WorkerOption = readonly [flag: string, name: keyof WorkerFlags, value: string, help: string];
@@ -25,6 +26,12 @@ const MODEL_OPTIONS: readonly WorkerOption[] = [
   ['artifact', 'artifact', 'path', 'hash artifact; "none" serves dense (default: what ships for the model)'],
   ['device', 'device', 'name', 'auto, cpu or cuda (default: auto, a GPU when there is one that can be used)'],
   ['threads', 'threads', 'n', 'compute threads of a worker (default: all cores, shared among the workers)'],
+  [
+    'attention-recommended',
+    'attentionRecommended',
+    'way',
+    'use or ignore: attention settings that the artifact recommends (default: use)',
+  ],
   [
     'kv-memory',
     'kvMemory',

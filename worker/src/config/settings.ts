@@ -117,6 +117,11 @@ export const SETTINGS = {
     tokens,
     'contexts shorter than this attend densely, tokens; default: where retrieval begins to win on the device',
   ),
+  attentionRecommended: setting(
+    oneOf('use', 'ignore'),
+    'use',
+    'whether the settings that the artifact of this start recommends stand where none is given',
+  ),
   attentionLayers: optional(layers, 'layers that differ, such as 0-1:dense,5:sparse,6-8:sparse-tail:0.05'),
   rehashShare: setting(
     share,
