@@ -8,6 +8,11 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { text } from 'node:stream/consumers';
 import { fileURLToPath } from 'node:url';
+import { DERIVED_FROM, inspectArtifact } from '@spotlight/cuda';
+import { SamplingParams } from '@spotlight/proto';
+import type { DescribeResponse } from '@spotlight/proto';
+import { recommendationOf } from '@spotlight/worker/artifact/recommendation.js';
+import { WorkerProcess } from './worker-process.js';
 
 const MAIN = fileURLToPath(import.meta.resolve('@spotlight/control-plane/cli/main.js'));
 const LICENSE = fileURLToPath(new URL('../../../LICENSE', import.meta.url));
@@ -135,15 +140,17 @@ describe('spotlight eval', function () {
     assert.equal(first.stdout, again.stdout);
   });
 
-  it('chooses settings a worker reads, within the bound', async () => {
-    const { code, stderr } = await evaluate(
-      ...['--calibrate', at('settings.json'), '--texts', LICENSE, '--length', '192', '--threads', '1'],
-      ...['--min-tokens', '96', '--budget', '0.4', '--bound', '0.05'],
+  it('chooses settings within the bound and writes them as what a new artifact of the same weights recommends', async () => {
+    const out = at('calibrated.safetensors');
+    const { code, stdout, stderr } = await evaluate(
+      ...['--calibrate', out, '--texts', LICENSE, '--length', '192', '--threads', '1'],
+      ...['--min-tokens', '96', '--budget', '0.4', '--bound', '0.05', '--json', at('record.json')],
     );
     assert.equal(code, 0, stderr);
-    const { attention, attentionLayers, measured } = JSON.parse(
-      readFileSync(at('settings.json'), 'utf8'),
+    const { artifacts, attention, attentionLayers, measured } = JSON.parse(
+      readFileSync(at('record.json'), 'utf8'),
     ) as {
+      artifacts: { from: string; to: string };
       attention: { layers: Record<string, { mode: string }> };
       attentionLayers: string;
       measured: { perplexityLoss: number };
@@ -152,6 +159,62 @@ describe('spotlight eval', function () {
     assert(measured.perplexityLoss <= 0.05);
     const { layers } = await import('@spotlight/worker/config/values.js');
     assert.deepEqual(layers(attentionLayers), attention.layers);
+    const info = await inspectArtifact(out);
+    assert.deepEqual([info.digest, info.metadata[DERIVED_FROM]], [artifacts.to, artifacts.from]);
+    assert(stdout.includes(info.digest), stdout);
+    assert.deepEqual(recommendationOf(info), attention);
+
+    // Who evaluates that artifact is shown Spotlight by those settings, unless told not to.
+    const flags = ['--tasks', 'ppl', '--methods', 'dense,spotlight', '--texts', LICENSE, '--length', '192'];
+    const more = [
+      '--artifact',
+      out,
+      '--threads',
+      '1',
+      '--no-equal-bytes',
+      '--min-tokens',
+      '16',
+      '--json',
+      '-',
+    ];
+    const methodsOf = async (...also: string[]) => {
+      const ended = await evaluate(...flags, ...more, ...also);
+      assert.equal(ended.code, 0, ended.stderr);
+      return (JSON.parse(ended.stdout) as { rows: Row[] }).rows;
+    };
+    const rows = await methodsOf();
+    assert.deepEqual(
+      rows.map(({ method }) => method),
+      ['dense', 'spotlight', 'spotlight+recommended'],
+    );
+    assert(Math.abs((rows[2]?.ratio ?? 0) - 1 - measured.perplexityLoss) < 1e-6, String(rows[2]?.ratio));
+    assert.equal((await methodsOf('--no-recommended')).length, 2);
+
+    // A worker that starts with it attends by them, and says so.
+    for (const [flag, wanted] of [
+      ['use', attention.layers],
+      ['ignore', undefined],
+    ] as const) {
+      const worker = await WorkerProcess.start(['--artifact', out, '--attention-recommended', flag]);
+      try {
+        const { model } = await new Promise<DescribeResponse>((resolve, reject) => {
+          worker.client.describe({}, (error, reply) => {
+            if (error) reject(error);
+            else resolve(reply);
+          });
+        });
+        const settings = JSON.parse(model?.settings ?? '{}') as { layers?: object };
+        assert.deepEqual(settings.layers, wanted);
+        const prompt = { $case: 'text', value: 'One, two, three,' } as const;
+        const { tokenIds } = await worker.run({
+          prompt,
+          sampling: SamplingParams.fromPartial({ temperature: 0, maxTokens: 2 }),
+        });
+        assert.equal(tokenIds.length, 2);
+      } finally {
+        await worker.end();
+      }
+    }
   });
 
   it('says in one line what is wrong with a command or a file', async () => {

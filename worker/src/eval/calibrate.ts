@@ -64,18 +64,3 @@ export async function calibrate({ layers, ways, order, bound, loss, say }: Searc
 export function describe({ mode, fraction }: LayerSettings): string {
   return fraction === undefined ? mode : `${mode} ${Number((fraction * 100).toPrecision(3))}%`;
 }
-
-/** The form of --attention-layers: `0-1:dense,2-29:sparse-tail:0.02`. */
-export function layersText(layers: Layers): string {
-  const word = ({ mode, fraction }: LayerSettings): string =>
-    mode + (fraction === undefined ? '' : `:${fraction}`);
-  const parts: string[] = [];
-  for (let from = 0; from < layers.length;) {
-    let to = from;
-    const first = layers[from] ?? DENSE;
-    while (to + 1 < layers.length && word(layers[to + 1] ?? DENSE) === word(first)) to++;
-    parts.push(`${from === to ? from : `${from}-${to}`}:${word(first)}`);
-    from = to + 1;
-  }
-  return parts.join(',');
-}

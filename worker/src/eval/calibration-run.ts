@@ -1,8 +1,12 @@
-// `spotlight eval --calibrate`: the search of calibrate.ts over windows of the given texts, and the file it leaves: attention settings
-// that a deployment can take as they are, with what they were measured on.
+// `spotlight eval --calibrate`: the search of calibrate.ts over windows of the given texts, and the file it leaves: the artifact's
+// weights with the settings found as their recommendation, a new artifact that names the one it was made of.
+import { createHash } from 'node:crypto';
 import { writeFileSync } from 'node:fs';
-import type { AttentionSettings, LayerSettings } from '@spotlight/cuda';
-import { calibrate, layersText } from './calibrate.js';
+import { annotateArtifact } from '@spotlight/cuda';
+import type { LayerSettings } from '@spotlight/cuda';
+import type { Recommendation } from '../artifact/recommendation.js';
+import { layersText, RECOMMENDED, RECOMMENDED_ON } from '../artifact/recommendation.js';
+import { calibrate } from './calibrate.js';
 import type { Layers } from './calibrate.js';
 import type { OpenModel } from './open-model.js';
 import type { EvalOptions } from './options.js';
@@ -10,25 +14,28 @@ import { readTexts, SourceError } from './sources.js';
 import { probePositions } from './tasks/windows.js';
 import { runWindow } from './window.js';
 
-/** What a deployment reads: under `attention`, settings over its own. */
-export interface Recommendation {
+/** What --json keeps of it. */
+interface CalibrationRecord {
   readonly format: 1;
+  readonly command: string;
   readonly fingerprint: string;
-  readonly artifact: string;
-  readonly attention: Pick<
-    AttentionSettings,
-    'backend' | 'minTokens' | 'sink' | 'recent' | 'tail' | 'tailFrom' | 'layers'
-  >;
-  /** The same as a flag of the worker. */
+  /** Calibrated, and written with what it recommends now. */
+  readonly artifacts: { readonly from: string; readonly to: string };
+  readonly attention: Recommendation;
+  /** Its layers as a flag of the worker. */
   readonly attentionLayers: string;
-  readonly measured: {
-    readonly command: string;
-    readonly bound: number;
-    readonly perplexityLoss: number;
-    readonly texts: readonly string[];
-    readonly windows: number;
-    readonly length: number;
-  };
+  readonly measured: Measured;
+}
+
+/** What the artifact's own metadata keeps: nothing of where it ran, so that the same texts give the same bytes. */
+interface Measured {
+  readonly bound: number;
+  readonly perplexityLoss: number;
+  /** Name and SHA-256. */
+  readonly texts: Readonly<Record<string, string>>;
+  readonly windows: number;
+  readonly length: number;
+  readonly densePrefix: number;
 }
 
 /** Ways of a layer: every budget with the tail and without, cheapest first. A tail reads a row a block. */
@@ -46,17 +53,19 @@ function waysOf(budgets: readonly number[]): LayerSettings[] {
 
 /** [async] Writes the file and returns what it says in a line. */
 export async function runCalibration(
-  { engine, tokenizer, artifact }: OpenModel,
+  { engine, tokenizer, artifact, artifactPath }: OpenModel,
   options: EvalOptions & { readonly calibrate: string },
   command: string,
   say: (line: string) => void,
 ): Promise<string> {
-  if (artifact === undefined)
+  if (artifact === undefined || artifactPath === undefined)
     throw new SourceError('--calibrate: there is no artifact to calibrate for; give one by --artifact');
   const { length, windows, minTokens, sink, recent, densePrefix, bound, budgets } = options;
   const { layers } = engine.info.model;
   const texts: { name: string; ids: number[] }[] = [];
+  const digests: Record<string, string> = {};
   for (const { name, text } of readTexts(options.texts)) {
+    digests[name] = createHash('sha256').update(text).digest('hex');
     const ids = await tokenizer.encode(text, { addSpecialTokens: false });
     for (let w = 0; w < Math.min(windows, Math.floor(ids.length / length)); w++)
       texts.push({ name, ids: ids.slice(w * length, (w + 1) * length) });
@@ -103,23 +112,27 @@ export async function runCalibration(
     ...{ layers, ways, order, bound, say },
     loss: async (settings) => Math.exp(meanNll(await nlls(settings)) - dense) - 1,
   });
-  const recommendation: Recommendation = {
-    format: 1,
-    fingerprint: engine.info.fingerprint,
-    artifact: artifact.digest,
-    attention: {
-      backend: 'spotlight',
-      ...{ minTokens, sink, recent, tailFrom: 0 },
-      tail: 'block-mean',
-      layers: Object.fromEntries(found.layers.entries()),
-    },
-    attentionLayers: layersText(found.layers),
-    measured: {
-      ...{ command, bound, perplexityLoss: found.loss },
-      texts: [...new Set(texts.map(({ name }) => name))],
-      ...{ windows, length },
-    },
+  const recommended: Recommendation = {
+    ...{ minTokens, sink, recent, tailFrom: 0 },
+    tail: 'block-mean',
+    layers: Object.fromEntries(found.layers.entries()),
   };
-  writeFileSync(options.calibrate, `${JSON.stringify(recommendation, null, 2)}\n`);
-  return `${recommendation.attentionLayers}: ${(found.loss * 100).toFixed(2)}% above dense, ${found.runs} runs; written to ${options.calibrate}`;
+  const measured: Measured = {
+    ...{ bound, perplexityLoss: found.loss, texts: digests },
+    ...{ windows, length, densePrefix },
+  };
+  const digest = await annotateArtifact(artifactPath, options.calibrate, {
+    [RECOMMENDED]: JSON.stringify(recommended),
+    [RECOMMENDED_ON]: JSON.stringify(measured),
+  });
+  const attentionLayers = layersText(found.layers);
+  if (options.json !== undefined) {
+    const record: CalibrationRecord = {
+      ...{ format: 1, command, fingerprint: engine.info.fingerprint },
+      artifacts: { from: artifact.digest, to: digest },
+      ...{ attention: recommended, attentionLayers, measured },
+    };
+    writeFileSync(options.json, `${JSON.stringify(record, null, 2)}\n`);
+  }
+  return `${attentionLayers}: ${(found.loss * 100).toFixed(2)}% above dense, ${found.runs} runs; written to ${options.calibrate}, artifact ${digest}`;
 }

@@ -3,14 +3,17 @@
 import { writeFileSync } from 'node:fs';
 import { BLOCK_SIZE, selectors as selectorTable } from '@spotlight/cuda';
 import type { ArtifactInfo } from '@spotlight/cuda';
+import { layersText, RECOMMENDED, recommendationOf } from '../artifact/recommendation.js';
+import type { Recommendation } from '../artifact/recommendation.js';
 import { runCalibration } from './calibration-run.js';
 import type { Method } from './methods.js';
-import { parseMethods, withTails } from './methods.js';
+import { BY_RECOMMENDATION, parseMethods, withTails } from './methods.js';
 import { openModel } from './open-model.js';
 import type { OpenModel } from './open-model.js';
 import type { EvalOptions } from './options.js';
 import { UsageError } from './options.js';
 import { htmlReport } from './report/html.js';
+import { summaries, summaryText } from './report/summary.js';
 import { methodTable, table } from './report/table.js';
 import { readChoices, readQuestions, readTexts } from './sources.js';
 import { fewshotCases } from './tasks/fewshot.js';
@@ -49,7 +52,7 @@ export async function evaluate(
     ...(threads !== undefined && { threads }),
     // A block of room: a row may end where a context does.
     blocks: Math.ceil(longest / BLOCK_SIZE) + 1,
-    selectors: device === 'cpu',
+    selectors: wantsSelectors(options),
     attention: { minTokens, crossover: 0 },
   });
   try {
@@ -75,10 +78,15 @@ async function run(
   say: EvalOutput['say'],
 ): Promise<Row[]> {
   const { model } = engine.info;
-  const selectors = options.device === 'cpu' ? selectorTable() : [];
-  const facts = { model, selectors, codeBits: artifact === undefined ? undefined : codeBitsOf(artifact) };
-  const names = options.tail ? withTails(options.methods, selectors) : options.methods;
-  const methods = parseMethods(names, facts);
+  const selectors = wantsSelectors(options) ? selectorTable() : [];
+  const recommended = artifact === undefined ? undefined : recommendationOf(artifact);
+  const facts = {
+    ...{ model, selectors, recommended },
+    codeBits: artifact === undefined ? undefined : codeBitsOf(artifact),
+  };
+  const given = options.tail ? withTails(options.methods, selectors) : options.methods;
+  const also = recommended !== undefined && options.recommended && given.includes('spotlight');
+  const methods = parseMethods(also ? [...given, BY_RECOMMENDATION] : given, facts);
   const oracle = options.equalBytes ? parseMethods(['oracle'], facts)[0] : undefined;
   const { denseLayers, tailFrom, sink, recent } = options;
   const plan = {
@@ -87,6 +95,12 @@ async function run(
   };
   const lab: Lab = { engine, tokenizer, seed: options.seed, length: options.length };
   return toRows(await runCases(casesOf(options, lab, parseMethods(['dense'], facts)[0] as Method), plan));
+}
+
+/** Whether the engine must know the methods of the literature. */
+function wantsSelectors({ methods, equalBytes, calibrate }: EvalOptions): boolean {
+  if (calibrate !== undefined) return false;
+  return equalBytes || methods.some((name) => !/^(?:dense|spotlight(?:\+.*)?)$/.test(name));
 }
 
 function codeBitsOf({ encoder, bits, queryHeads, kvHeads }: ArtifactInfo): number {
@@ -99,11 +113,16 @@ async function* casesOf(options: EvalOptions, lab: Lab, dense: Method): AsyncGen
   const documents = options.texts.length === 0 ? [] : readTexts(options.texts);
   if (perplexity || iou)
     yield* windowCases(lab, { documents, windows, densePrefix, denseLayers, perplexity, iou });
-  if (tasks.includes('needle')) yield* needleCases(lab, options.needle);
+  if (tasks.includes('needle')) yield* needleCases(lab, options.needle, dense);
   if (tasks.includes('fidelity')) yield* fidelityCases(lab, documents, windows, dense);
   if (tasks.includes('qa')) yield* qaCases(lab, options.qa.flatMap(readQuestions), options.answerTokens);
   if (tasks.includes('fewshot') && options.fewshot !== undefined)
     yield* fewshotCases(lab, readChoices(options.fewshot), options.shots);
+}
+
+function describeRecommendation({ layers = {}, ...rest }: Recommendation): string {
+  const settings = Object.entries(rest).map(([name, value]) => `${name} ${value}`);
+  return [...settings, layersText(layers)].filter((part) => part !== '').join(', ');
 }
 
 function report(
@@ -118,12 +137,15 @@ function report(
     model: options.model,
     fingerprint: info.fingerprint,
     artifact: artifact === undefined ? 'none' : artifact.digest,
+    ...(artifact?.metadata[RECOMMENDED] !== undefined && {
+      recommends: describeRecommendation(recommendationOf(artifact) ?? {}),
+    }),
     device: `${info.device} ${info.deviceName}, ${info.isa}`,
     seed: String(options.seed),
   };
   const json = `${JSON.stringify({ format: 1, command, ...facts, rows }, null, 1)}\n`;
   if (options.json === '-') write(json);
-  else write(`${command}\n\n${table(rows)}\n`);
+  else write(`${command}\n\n${summaries(rows).map(summaryText).join('\n\n')}\n\n${table(rows)}\n`);
   if (options.json !== undefined && options.json !== '-') writeFileSync(options.json, json);
   if (options.html !== undefined)
     writeFileSync(options.html, htmlReport({ command, facts: Object.entries(facts), rows }));

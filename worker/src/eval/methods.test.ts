@@ -1,10 +1,13 @@
 import assert from 'node:assert/strict';
+import { DEFAULT_ATTENTION } from '@spotlight/cuda';
 import type { SelectorInfo } from '@spotlight/cuda';
 import {
   MethodError,
+  modeOf,
   parseMethods,
   reading,
   settingsOf,
+  shareOf,
   tokensForBytes,
   tokensOf,
   withTails,
@@ -75,7 +78,8 @@ describe('methods', () => {
   it('read what their index, rows and block means take', () => {
     const heads = model.layers * model.kvHeads;
     const bytes = (name: string, rows: number | undefined, changed = {}): number =>
-      reading(method(name), rows, 6400, model, { ...options, ...changed }).bytes;
+      reading(method(name), rows, 6400, model, settingsOf(method(name), 100, { ...options, ...changed }))
+        .bytes;
     assert.equal(bytes('dense', undefined), heads * 6400 * ROW);
     assert.equal(bytes('oracle', 100), heads * 100 * ROW);
     assert.equal(bytes('quest', 100), heads * (6400 * 16 + 100 * ROW));
@@ -88,13 +92,49 @@ describe('methods', () => {
     assert.equal(bytes('oracle+tail', 100), heads * 131.5 * ROW + 2 * 2 * 100 * ROW);
     assert.equal(bytes('spotlight+tail', 100), bytes('spotlight', 100) + 2 * 2 * 100 * ROW);
     assert.equal(bytes('oracle', 100, { denseLayers: 1 }), 2 * (6400 + 3 * 100) * ROW);
-    assert.equal(reading(method('oracle'), 100, 6400, model, options).rows, 100);
+    assert.equal(reading(method('oracle'), 100, 6400, model, {}).rows, 100);
+  });
+
+  it('go by what an artifact recommends, each layer by its own way', () => {
+    const recommended = {
+      ...{ minTokens: 32, sink: 4, recent: 64 },
+      layers: {
+        0: { mode: 'dense' },
+        1: { mode: 'sparse', fraction: 0.05 },
+        3: { mode: 'sparse-tail', fraction: 0.1 },
+      },
+    } as const;
+    const [found] = parseMethods(['spotlight+recommended'], { ...facts, recommended });
+    assert(found !== undefined);
+    const settings = settingsOf(found, 100, options);
+    assert.deepEqual(settings, { ...DEFAULT_ATTENTION, ...recommended, crossover: 0 });
+    assert.deepEqual(
+      [0, 1, 2, 3].map((layer) => modeOf(layer, settings)),
+      // Layer 2 is as by default.
+      ['dense', 'sparse', 'sparse-tail', 'sparse-tail'],
+    );
+    assert(Math.abs(shareOf(settings, 4) - (1 + 0.05 + DEFAULT_ATTENTION.fraction + 0.1) / 4) < 1e-12);
+    assert.equal(
+      reading(found, 100, 6400, model, settings).bytes,
+      2 * (6400 * ROW + 3 * (6400 * 16 + 100 * ROW) + 2 * 100 * ROW),
+    );
+    assert.equal(modeOf(3, { ...settings, tail: 'none' }), 'sparse');
+    assert.throws(() => method('spotlight+recommended'), /recommends no settings/);
+  });
+
+  it('are all there by one word', () => {
+    const names = (given: string[]) => parseMethods(given, facts).map(({ name }) => name);
+    assert.deepEqual(names(['all', 'oracle+tail']), [
+      ...['dense', 'oracle', 'quest', 'vattention', 'h2o', 'spotlight', 'oracle+tail'],
+    ]);
+    assert.equal(withTails(['all'], selectors).filter((name) => name.endsWith('+tail')).length, 3);
   });
 
   it('are matched by an exact top-k of as many bytes', () => {
     for (const denseLayers of [0, 1])
       for (const rows of [1, 163, 6400]) {
-        const { bytes } = reading(method('oracle'), rows, 6400, model, { ...options, denseLayers });
+        const settings = settingsOf(method('oracle'), rows, { ...options, denseLayers });
+        const { bytes } = reading(method('oracle'), rows, 6400, model, settings);
         assert.equal(tokensForBytes(bytes, 6400, model, denseLayers), rows);
       }
     assert.equal(tokensForBytes(1e12, 6400, model, 0), 6400);

@@ -1,8 +1,22 @@
 // What `--methods` names, as attention settings and as bytes. Pure. A method is a backend, with or without the block tail; budgets
 // are tokens a KV head, so that every row of a table can say what a decode step reads and which exact top-k would read as much.
-import type { AttentionSettings, BackendName, ModelInfo, SelectorInfo, Tail } from '@spotlight/cuda';
+import { DEFAULT_ATTENTION } from '@spotlight/cuda';
+import type {
+  AttentionSettings,
+  BackendName,
+  LayerSettings,
+  ModelInfo,
+  SelectorInfo,
+  Tail,
+} from '@spotlight/cuda';
+import type { Recommendation } from '../artifact/recommendation.js';
+import { settingsOver } from '../artifact/recommendation.js';
 
 const TAIL = '+tail';
+/** Spotlight by the settings that its artifact recommends. */
+export const BY_RECOMMENDATION = 'spotlight+recommended';
+/** Dense attention, every selector, Spotlight. */
+const ALL = 'all';
 const BLOCK = 64;
 const HALF_BYTES = 2;
 
@@ -16,6 +30,8 @@ export interface Method {
   readonly evicts: boolean;
   /** Reads every key to choose: the keys of what it chose are read already. */
   readonly readsKeys: boolean;
+  /** These settings decide, no budget of the command line. */
+  readonly recommended?: Recommendation;
 }
 
 export class MethodError extends Error {
@@ -27,22 +43,31 @@ export interface MethodFacts {
   readonly selectors: readonly SelectorInfo[];
   /** Code bits a token and KV head of the artifact; undefined without one. */
   readonly codeBits: number | undefined;
+  readonly recommended?: Recommendation | undefined;
 }
 
 /** @throws MethodError naming what there is */
 export function parseMethods(names: readonly string[], facts: MethodFacts): Method[] {
-  const methods = names.map((name) => parseMethod(name, facts));
+  const methods = spelledOut(names, facts.selectors).map((name) => parseMethod(name, facts));
   return methods.filter(({ name }, i) => methods.findIndex((other) => other.name === name) === i);
 }
 
-function parseMethod(name: string, { model, selectors, codeBits }: MethodFacts): Method {
+function parseMethod(name: string, { model, selectors, codeBits, recommended }: MethodFacts): Method {
   const tail = name.endsWith(TAIL);
   const base = tail ? name.slice(0, -TAIL.length) : name;
   const none = { name, tail, indexBits: 0, evicts: false, readsKeys: false };
   if (name === 'dense') return { ...none, backend: 'dense' };
-  if (base === 'spotlight') {
+  if (base === 'spotlight' || name === BY_RECOMMENDATION) {
     if (codeBits === undefined)
       throw new MethodError('spotlight needs an artifact for this model; give one by --artifact');
+    if (name === BY_RECOMMENDATION) {
+      if (recommended === undefined)
+        throw new MethodError(
+          `${name}: the artifact recommends no settings; --calibrate makes one of the same weights that does`,
+        );
+      const own = recommended.tail !== 'none';
+      return { ...none, tail: own, backend: 'spotlight', indexBits: codeBits, recommended };
+    }
     return { ...none, backend: 'spotlight', indexBits: codeBits };
   }
   const info = selectors.find((selector) => selector.name === base);
@@ -64,7 +89,15 @@ function parseMethod(name: string, { model, selectors, codeBits }: MethodFacts):
 export function withTails(names: readonly string[], selectors: readonly SelectorInfo[]): string[] {
   const can = (name: string): boolean =>
     name === 'spotlight' || selectors.some((selector) => selector.name === name && selector.tail);
-  return names.flatMap((name) => (can(name) && !names.includes(name + TAIL) ? [name, name + TAIL] : [name]));
+  return spelledOut(names, selectors).flatMap((name) =>
+    can(name) && !names.includes(name + TAIL) ? [name, name + TAIL] : [name],
+  );
+}
+
+/** "all" as what it stands for. */
+function spelledOut(names: readonly string[], selectors: readonly SelectorInfo[]): string[] {
+  const every = ['dense', ...selectors.map(({ name }) => name), 'spotlight'];
+  return names.flatMap((name) => (name === ALL ? every : [name]));
 }
 
 export interface BudgetOptions {
@@ -80,12 +113,14 @@ export function tokensOf(budget: number, context: number, least: number): number
   return Math.min(context, Math.max(least, 1, Math.floor(budget * context * (1 + 1e-9))));
 }
 
-/** Settings under which every query retrieves `tokens` a KV head, whatever its context. */
+/** Settings under which every query retrieves `tokens` a KV head, whatever its context; those recommended as they are. */
 export function settingsOf(
-  { backend, tail }: Pick<Method, 'backend' | 'tail'>,
+  { backend, tail, recommended }: Pick<Method, 'backend' | 'tail' | 'recommended'>,
   tokens: number,
   { denseLayers, tailFrom, sink, recent }: BudgetOptions,
 ): Partial<AttentionSettings> {
+  if (recommended !== undefined)
+    return { layers: {}, ...settingsOver(DEFAULT_ATTENTION, recommended), backend, crossover: 0 };
   const dense = { mode: 'dense' } as const;
   const mode: Tail = tail ? 'block-mean' : 'none';
   return {
@@ -108,27 +143,51 @@ export interface Reading {
   readonly bytes: number;
 }
 
+type LayerMode = LayerSettings['mode'];
 type Shape = Pick<ModelInfo, 'layers' | 'kvHeads' | 'headDim'>;
 
-/** @param chosen rows that a KV head has read, as counted; undefined: nothing was sparse */
+/** How a layer attends by these settings. */
+export function modeOf(layer: number, { tail, tailFrom = 0, layers }: Partial<AttentionSettings>): LayerMode {
+  const own = layers?.[layer]?.mode;
+  if (own === 'sparse-tail' && tail === 'none') return 'sparse';
+  return own ?? (tail === 'block-mean' && layer >= tailFrom ? 'sparse-tail' : 'sparse');
+}
+
+/** Mean over the layers of the share of the context they read; 1 where a layer is dense. */
+export function shareOf(attention: Partial<AttentionSettings>, layers: number): number {
+  let sum = 0;
+  for (let layer = 0; layer < layers; layer++)
+    sum +=
+      modeOf(layer, attention) === 'dense'
+        ? 1
+        : (attention.layers?.[layer]?.fraction ?? attention.fraction ?? 1);
+  return sum / layers;
+}
+
+/**
+ * @param chosen rows that a KV head which selects has read, as counted; undefined: nothing was sparse
+ * @param attention the method's settings
+ */
 export function reading(
   method: Method,
   chosen: number | undefined,
   context: number,
   model: Shape,
-  { denseLayers, tailFrom, recent }: BudgetOptions,
+  attention: Partial<AttentionSettings>,
 ): Reading {
   const row = 2 * model.headDim * HALF_BYTES;
   if (method.backend === 'dense' || chosen === undefined)
     return { rows: context, bytes: model.layers * model.kvHeads * context * row };
-  const open = method.tail || method.backend === 'spotlight' ? openBlock(method.backend, recent) : 0;
+  const reads = method.tail || method.backend === 'spotlight';
+  const open = reads ? openBlock(method.backend, attention.recent ?? 0) : 0;
   const rows = Math.min(context, chosen + open);
   const index = ((method.evicts ? chosen : context) * method.indexBits) / 8;
   const gathered = method.readsKeys ? (rows * row) / 2 : rows * row;
   let bytes = 0;
   for (let layer = 0; layer < model.layers; layer++) {
-    const tail = method.tail && layer >= tailFrom ? Math.floor(context / BLOCK) * row : 0;
-    bytes += model.kvHeads * (layer < denseLayers ? context * row : index + gathered + tail);
+    const mode = modeOf(layer, attention);
+    const tail = mode === 'sparse-tail' ? Math.floor(context / BLOCK) * row : 0;
+    bytes += model.kvHeads * (mode === 'dense' ? context * row : index + gathered + tail);
   }
   return { rows, bytes };
 }

@@ -32,6 +32,7 @@ export interface OpenModel {
   readonly tokenizer: Tokenizer;
   /** In slot 0. */
   readonly artifact: ArtifactInfo | undefined;
+  readonly artifactPath: string | undefined;
   /** File or folder of the weights. */
   readonly path: string;
 }
@@ -66,5 +67,11 @@ export async function openModel(options: OpenOptions): Promise<OpenModel> {
   const metadata = engine.tokenizerMetadata();
   const definition =
     metadata === undefined ? await definitionFromFolder(path) : definitionFromGguf(metadata, path);
-  return { engine, path, artifact, tokenizer: await Tokenizer.create(definition, model.eosTokenIds) };
+  return {
+    engine,
+    path,
+    artifact,
+    artifactPath: found.path,
+    tokenizer: await Tokenizer.create(definition, model.eosTokenIds),
+  };
 }

@@ -41,7 +41,6 @@ describe('the command line of eval', () => {
       [['--tasks', 'qa'], /--qa FILE/],
       [['--tasks', 'fewshot'], /--fewshot FILE/],
       [['--device', 'tpu', ...texts], /--device tpu: there are cpu, cuda/],
-      [['--device', 'cuda', ...texts], /--tasks iou/],
       [['--fast'], /--fast/],
     ] as const)
       assert.throws(

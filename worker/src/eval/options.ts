@@ -24,7 +24,7 @@ const FLAGS = {
   methods: {
     value: 'LIST',
     fallback: 'dense,oracle,spotlight,window,lsh,quest',
-    help: 'methods side by side, such as spotlight or spotlight+tail; --list-methods tells all',
+    help: 'methods side by side, such as spotlight or spotlight+tail, or all; --list-methods tells all',
   },
   budget: {
     value: 'LIST',
@@ -32,6 +32,9 @@ const FLAGS = {
     help: 'shares of the context retrieved a KV head; more than one is a sweep',
   },
   tail: { help: 'also run every method that can have it with the block tail (+tail)' },
+  'no-recommended': {
+    help: 'beside spotlight, do not run it by the settings its artifact recommends (spotlight+recommended)',
+  },
   texts: {
     value: 'PATH',
     repeated: true,
@@ -68,14 +71,14 @@ const FLAGS = {
     fallback: 'auto',
     help: 'hash artifact; auto takes what ships for the model, none',
   },
-  device: { value: 'NAME', fallback: 'cpu', help: 'cpu, or cuda for dense and spotlight alone, without iou' },
+  device: { value: 'NAME', fallback: 'cpu', help: 'cpu or cuda' },
   threads: { value: 'N', help: 'compute threads; default: physical cores' },
   seed: { value: 'N', fallback: '1', help: 'of generated haystacks' },
   json: { value: 'FILE', help: 'write everything as JSON; - is standard output, then without the table' },
   html: { value: 'FILE', help: 'write one page with tables and plots that needs no other file' },
   calibrate: {
     value: 'FILE',
-    help: "choose each layer's mode and budget under --bound on the texts, and write the settings as JSON",
+    help: "choose each layer's mode and budget under --bound on the texts, and write the artifact anew with them as its recommendation",
   },
   bound: {
     value: 'X',
@@ -92,6 +95,7 @@ export interface EvalOptions {
   readonly methods: readonly string[];
   readonly budgets: readonly number[];
   readonly tail: boolean;
+  readonly recommended: boolean;
   readonly texts: readonly string[];
   readonly windows: number;
   readonly length: number;
@@ -172,6 +176,7 @@ export function readOptions(args: readonly string[]): EvalOptions {
     methods: list('methods'),
     budgets: numbers('budget', 1e-6, 1, false),
     tail: on('tail'),
+    recommended: !on('no-recommended'),
     texts: (values['texts'] as string[] | undefined) ?? [],
     windows: integer('windows', 1),
     length: integer('length', 128),
@@ -191,7 +196,7 @@ export function readOptions(args: readonly string[]): EvalOptions {
     recent: integer('recent', 0),
     denseLayers: integer('dense-layers', 0),
     tailFrom: integer('tail-from', 0),
-    equalBytes: !on('no-equal-bytes') && device === 'cpu',
+    equalBytes: !on('no-equal-bytes'),
     model: text('model') ?? '',
     artifact: text('artifact') ?? 'auto',
     device,
@@ -235,12 +240,16 @@ function check({
   methods,
   length,
   densePrefix,
-  device,
+  json,
 }: EvalOptions): void {
   if (help || listMethods) return;
   const reads = tasks.filter((task) => ['iou', 'ppl', 'fidelity'].includes(task));
   if (calibrate !== undefined && texts.length === 0)
     throw new UsageError('--calibrate: give texts by --texts');
+  if (calibrate !== undefined && !calibrate.endsWith('.safetensors'))
+    throw new UsageError(`--calibrate ${calibrate}: is the artifact to write, a .safetensors file`);
+  if (calibrate !== undefined && json === '-')
+    throw new UsageError('--json -: a calibration has no rows; name a file for its record');
   if (calibrate !== undefined) return;
   if (tasks.length === 0) throw new UsageError(`--tasks: is empty; there are ${TASKS.join(', ')}`);
   if (methods.length === 0) throw new UsageError('--methods: is empty');
@@ -252,8 +261,6 @@ function check({
     throw new UsageError('--tasks fewshot: give questions by --fewshot FILE');
   if (densePrefix > length - 2)
     throw new UsageError(`--dense-prefix ${densePrefix}: must leave tokens of --length ${length}`);
-  if (device === 'cuda' && tasks.includes('iou'))
-    throw new UsageError('--tasks iou: is measured on --device cpu alone');
 }
 
 /** What --help prints. */
@@ -279,6 +286,6 @@ Examples:
   spotlight eval --texts book.txt --tasks ppl --methods dense,oracle,spotlight --budget 0.01,0.02,0.05 --json sweep.json
   spotlight eval --tasks needle --methods dense,spotlight+tail,magicpig --needle-lengths 4096
   spotlight eval --tasks qa --qa hotpotqa.jsonl --methods dense,spotlight+tail,snapkv,h2o
-  spotlight eval --texts corpus/ --calibrate settings.json --bound 0.01
+  spotlight eval --texts corpus/ --calibrate calibrated.safetensors --bound 0.01
 `;
 }

@@ -62,6 +62,40 @@ describe('runCases', () => {
   });
 });
 
+describe('exact top-k at as many bytes', () => {
+  it('runs once for what reads as much to 1%, and settings that are recommended once for all budgets', async () => {
+    const ran: string[] = [];
+    const bits = (name: string, indexBits: number) => ({ ...method(name, 'quest'), indexBits });
+    const recommended = { layers: { 0: { mode: 'sparse', fraction: 0.25 } } } as const;
+    const results = await runCases(
+      once({
+        ...{ task: 't', name: 'c', context: 1000 },
+        run: ({ method: { name }, tokens, attention }) => {
+          ran.push(`${name} ${tokens}`);
+          const measured = [{ group: 'g', metric: 'm', value: attention.layers?.[0]?.fraction ?? 0 }];
+          return Promise.resolve({ measured, rowsRead: tokens });
+        },
+      }),
+      {
+        ...plan,
+        methods: [
+          bits('one', 128),
+          bits('two', 130),
+          { ...method('spotlight+recommended', 'spotlight'), recommended },
+        ],
+      },
+    );
+    // 163 and 163.5 rows; the recommended settings ask for no budget.
+    assert.equal(ran.filter((run) => run.startsWith('oracle 16')).length, 1);
+    assert.equal(ran.filter((run) => run.startsWith('spotlight+recommended')).length, 1);
+    const own = results.filter(({ method: name }) => name === 'spotlight+recommended');
+    assert.deepEqual(
+      own.map(({ budget, value, indexBits }) => [budget, value, indexBits]),
+      [[0.25, 0.25, 0]],
+    );
+  });
+});
+
 describe('toRows', () => {
   const result = (more: Partial<Result>): Result => ({
     ...{
@@ -69,6 +103,7 @@ describe('toRows', () => {
       group: 'book',
       metric: 'nll',
       method: 'dense',
+      indexBits: 0,
       budget: 1,
       value: 1,
       context: 8,

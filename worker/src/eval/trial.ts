@@ -2,7 +2,7 @@
 // go at it, a row what tables show: trials of a group averaged, beside exact top-k at as many bytes. Pure but for running the cases.
 import type { AttentionSettings, ModelInfo } from '@spotlight/cuda';
 import type { BudgetOptions, Method } from './methods.js';
-import { reading, settingsOf, tokensForBytes, tokensOf } from './methods.js';
+import { reading, settingsOf, shareOf, tokensForBytes, tokensOf } from './methods.js';
 
 export interface Setting {
   readonly method: Method;
@@ -42,8 +42,10 @@ export interface Case {
 export interface Row extends Measured {
   readonly task: string;
   readonly method: string;
-  /** Share of the context; 1 for dense. */
+  /** Share of the context; 1 for dense; the mean over the layers where recommended settings decide. */
   readonly budget: number;
+  /** Bits of index a token and KV head that it reads. */
+  readonly indexBits: number;
   /** Against dense attention's value, for perplexity. */
   readonly ratio?: number;
   readonly context: number;
@@ -78,6 +80,7 @@ export async function runCases(cases: AsyncIterable<Case>, plan: Plan): Promise<
   for await (const one of cases) {
     await one.prepare?.();
     const known = new Map<string, Promise<Trial>>();
+    const equals: number[] = [];
     const trial = (method: Method, tokens: number): Promise<Trial> => {
       const key = `${method.name} ${tokens}`;
       const attention = settingsOf(method, tokens, plan.options);
@@ -89,19 +92,22 @@ export async function runCases(cases: AsyncIterable<Case>, plan: Plan): Promise<
       const tokens = tokensOf(budget, one.context, plan.leastTokens);
       for (const method of plan.methods) {
         const dense = method.name === 'dense';
-        if (dense && i > 0) continue;
-        const { measured, rowsRead } = await trial(method, dense ? one.context : tokens);
-        const read = reading(method, rowsRead, one.context, plan.model, plan.options);
+        if ((dense || method.recommended !== undefined) && i > 0) continue;
+        const asked = dense ? one.context : tokens;
+        const attention = settingsOf(method, asked, plan.options);
+        const { measured, rowsRead } = await trial(method, asked);
+        const read = reading(method, rowsRead, one.context, plan.model, attention);
         const equalTokens =
           method.name === 'oracle'
             ? tokens
-            : tokensForBytes(read.bytes, one.context, plan.model, plan.options.denseLayers);
+            : near(tokensForBytes(read.bytes, one.context, plan.model, plan.options.denseLayers), equals);
+        const share = method.recommended === undefined ? budget : shareOf(attention, plan.model.layers);
         const equal = plan.oracle === undefined || dense ? undefined : await trial(plan.oracle, equalTokens);
         for (const { task = one.task, group, metric, value, detail } of measured) {
           const same = equal?.measured.find((other) => other.group === group && other.metric === metric);
           results.push({
-            ...{ task, group, metric, method: method.name, budget: dense ? 1 : budget, value },
-            ...{ context: one.context, ...read },
+            ...{ task, group, metric, method: method.name, budget: dense ? 1 : share, value },
+            ...{ context: one.context, ...read, indexBits: method.indexBits },
             ...(same && { equalTokens, equalValue: same.value }),
             ...(detail && { detail }),
           });
@@ -114,6 +120,13 @@ export async function runCases(cases: AsyncIterable<Case>, plan: Plan): Promise<
     }
   }
   return results;
+}
+
+/** One of `known` within 1% of the tokens wanted, so that exact top-k runs once for methods that read as much; else these, now known. */
+function near(tokens: number, known: number[]): number {
+  const found = known.find((other) => Math.abs(other - tokens) <= 0.01 * tokens);
+  if (found === undefined) known.push(tokens);
+  return found ?? tokens;
 }
 
 const NLL = 'nll';
@@ -129,12 +142,12 @@ export function toRows(results: readonly Result[]): Row[] {
     groups.set(key, [...(groups.get(key) ?? []), result]);
   }
   const rows = [...groups.values()].map((all): Row => {
-    const { task, group, metric, method, budget, detail } = all[0] as Result;
+    const { task, group, metric, method, budget, indexBits, detail } = all[0] as Result;
     const nll = metric === NLL;
     const combined = (values: readonly number[]): number => (nll ? Math.exp(mean(values)) : mean(values));
     const equals = all.filter(({ equalValue }) => equalValue !== undefined);
     return {
-      ...{ task, group, method, budget, metric: nll ? 'perplexity' : metric },
+      ...{ task, group, method, budget, indexBits, metric: nll ? 'perplexity' : metric },
       value: combined(all.map(({ value }) => value)),
       context: Math.round(mean(all.map(({ context }) => context))),
       rows: mean(all.map(({ rows: read }) => read)),

@@ -1,5 +1,7 @@
 // One page that needs no other file: what was run, the tables, and plots of them. The same rows give the same page, byte for byte.
 import type { Row } from '../trial.js';
+import { summaries } from './summary.js';
+import type { Summary } from './summary.js';
 import { cellsOf, HEAD } from './table.js';
 import { escaped, heatMap, lineChart } from './plots.js';
 import type { Series } from './plots.js';
@@ -14,7 +16,7 @@ export interface Report {
 
 const STYLE = `body{font:14px/1.45 system-ui,sans-serif;max-width:1100px;margin:2rem auto;padding:0 1rem;color-scheme:light dark}
 table{border-collapse:collapse;margin:1rem 0;font-variant-numeric:tabular-nums}td,th{padding:.25rem .7rem;border-bottom:1px solid #8884;text-align:left}
-pre{padding:.8rem;background:#8882;overflow-x:auto}h2{margin-top:2.5rem}svg{max-width:100%;height:auto;margin:1rem 0}`;
+pre{padding:.8rem;background:#8882;overflow-x:auto}h2{margin-top:2.5rem}svg{max-width:100%;height:auto;margin:1rem 0}.wide{overflow-x:auto}summary{cursor:pointer}`;
 
 export function htmlReport({ command, facts, rows }: Report): string {
   const tasks = [...new Set(rows.map(({ task }) => task))];
@@ -23,8 +25,9 @@ export function htmlReport({ command, facts, rows }: Report): string {
 <h1>spotlight eval</h1>
 <pre>${escaped(command)}</pre>
 <table>${facts.map(([name, value]) => `<tr><th>${escaped(name)}</th><td>${escaped(value)}</td></tr>`).join('')}</table>
-<p>Bytes a step: index, keys, values and block means that one decode step of one sequence reads. Beside each row what exact top-k with
-a free index gives for as many bytes.</p>
+<p>Bytes a step: index, keys, values and block means that one decode step of one sequence reads, its model's weights left out. Rows: of
+K and V that a KV head reads. Beside each figure, in brackets, what exact top-k with a free index gives for as many bytes, to 1%.</p>
+${summaries(rows).map(summaryTable).join('\n')}
 ${tasks
   .map((task) =>
     section(
@@ -35,6 +38,14 @@ ${tasks
   .join('\n')}
 </body></html>
 `;
+}
+
+/** One line a method. */
+function summaryTable({ title, head, lines }: Summary): string {
+  const row = (cells: readonly string[], tag: 'td' | 'th'): string =>
+    `<tr>${cells.map((text) => `<${tag}>${escaped(text)}</${tag}>`).join('')}</tr>`;
+  const body = lines.map((cells) => row(cells, 'td')).join('\n');
+  return `<h2>${escaped(title)}</h2>\n<div class="wide"><table>${row(head, 'th')}\n${body}</table></div>`;
 }
 
 function section(task: string, rows: readonly Row[]): string {
@@ -51,7 +62,7 @@ function section(task: string, rows: readonly Row[]): string {
           .join('')}</tr>`,
     )
     .join('\n');
-  return `<h2>${task}</h2>\n<table><tr>${head}</tr>\n${body}</table>\n${plots(task, rows).join('\n')}`;
+  return `<h2>${task}</h2>\n<details><summary>every row</summary><table><tr>${head}</tr>\n${body}</table></details>\n${plots(task, rows).join('\n')}`;
 }
 
 function plots(task: string, rows: readonly Row[]): string[] {

@@ -2,10 +2,19 @@ import assert from 'node:assert/strict';
 import type { Row } from '../trial.js';
 import { htmlReport } from './html.js';
 import { heatMap, lineChart } from './plots.js';
+import { summaries, summaryText } from './summary.js';
 import { bytesText, figure, table } from './table.js';
 
 const row = (more: Partial<Row>): Row => ({
-  ...{ task: 'ppl', group: 'book', metric: 'perplexity', method: 'quest', budget: 0.02, value: 23.456789 },
+  ...{
+    task: 'ppl',
+    group: 'book',
+    metric: 'perplexity',
+    method: 'quest',
+    budget: 0.02,
+    indexBits: 128,
+    value: 23.456789,
+  },
   ...{ context: 8192, rows: 163.4, bytes: 2_345_678, ...more },
 });
 
@@ -20,6 +29,26 @@ describe('the report', () => {
       lines[1] ?? '',
       /^ppl +book +quest +2% +perplexity +23\.46 +1\.052 +163 +2\.346 MB +22\.9 \(291 tokens\)$/,
     );
+  });
+
+  it('sums a task up as one line a method, exact top-k at as many bytes in brackets', () => {
+    const [texts, needles, ...more] = summaries([
+      row({ group: 'book-one.txt', method: 'dense', budget: 1, bytes: 2e8, rows: 8192 }),
+      row({ group: 'math-two.tex', method: 'dense', budget: 1, value: 4, bytes: 2e8, rows: 8192 }),
+      row({ group: 'book-one.txt', equal: { tokens: 291, value: 22.9 } }),
+      row({ group: 'math-two.tex', value: 5 }),
+      row({ task: 'iou', group: 'all', metric: 'IoU', value: 0.4321 }),
+      row({ task: 'iou', group: 'layer 3', metric: 'IoU', value: 0.4, detail: true }),
+      row({ task: 'needle', group: 'uuid', metric: 'question sparse', value: 1 }),
+    ]);
+    assert.equal(more.length, 0);
+    assert.deepEqual(texts?.head.slice(5), ['perplexity, book', 'perplexity, math', 'IoU']);
+    assert.deepEqual(texts.lines, [
+      ['dense', '', '', '8192', '200 MB', '23.46', '4', ''],
+      ['quest', '2%', '128', '163', '2.346 MB', '23.46 [22.9]', '5', '0.4321'],
+    ]);
+    assert.deepEqual(needles?.head.slice(5), ['question sparse, uuid']);
+    assert.match(summaryText(texts), /^perplexity and selections .*\nmethod +budget /);
   });
 
   it('shows figures of four digits', () => {
