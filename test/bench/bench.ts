@@ -1,5 +1,6 @@
 // What a benchmark is: a name and a generator of lines. A line carries a baseline and a ratio only where a peer or a floor
 // was measured in the same run, since absolute times of a shared machine mean little.
+import type { Row } from '@spotlight/worker/eval/trial.js';
 
 export interface BenchLine {
   readonly bench: string;
@@ -12,8 +13,10 @@ export interface BenchLine {
   readonly ratio?: number;
   /** What was measured on, where it is not this machine's CPU. */
   readonly device?: string;
-  /** What a figure leaves out. */
+  /** What a figure leaves out; of a row of an evaluation the command that gave it. */
   readonly note?: string;
+  /** Of an evaluation: its row in full, which tables are made of. */
+  readonly row?: Row;
 }
 
 export interface BenchOptions {

@@ -1,8 +1,11 @@
 import assert from 'node:assert/strict';
-import { readFileSync } from 'node:fs';
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
 import type { BenchLine } from './bench.js';
+import { evalLines } from './eval-tables.js';
 import { attentionTables, merged, stepTables, withTables } from './report.js';
-import { README, readResults } from './results.js';
+import { PAGES, readResults } from './results.js';
 
 const line = (name: string, metric: string, value: number): BenchLine => ({
   ...{ bench: 'x', case: name, metric, value, unit: '' },
@@ -86,10 +89,53 @@ describe('merged', () => {
   });
 });
 
-describe('the README', () => {
-  it('shows the results that are kept: npm run bench -- results', () => {
-    const text = readFileSync(README, 'utf8');
-    assert.ok(text.includes('<!-- bench attention.') && text.includes('<!-- bench e2e.'));
-    assert.equal(withTables(text, readResults()), text);
+describe('evaluations', () => {
+  const row = {
+    ...{ task: 'ppl', group: 'book.txt', metric: 'perplexity', method: 'quest', budget: 0.02, value: 25 },
+    ...{ indexBits: 128, context: 8192, rows: 160, bytes: 2e6, equal: { tokens: 600, value: 20 } },
+  };
+  const rows = [row, { ...row, group: 'layer 1', task: 'iou', metric: 'IoU', detail: true }];
+  const written = {
+    command: 'spotlight eval --tasks ppl',
+    artifact: 'ab'.repeat(32),
+    device: 'cuda NVIDIA H200, sm_90',
+  };
+  let folder: string;
+  before(() => {
+    folder = mkdtempSync(join(tmpdir(), 'spotlight-eval-lines-'));
+  });
+  after(() => {
+    rmSync(folder, { recursive: true });
+  });
+
+  it('are kept as lines that give the table of the terminal again, with the command above it', () => {
+    const file = join(folder, 'out.json');
+    writeFileSync(file, JSON.stringify({ ...written, rows }));
+    const lines = evalLines('methods', file);
+    assert.deepEqual(
+      lines.map(({ bench, device, baseline, ratio }) => [bench, device, baseline, ratio]),
+      [['eval-methods', 'NVIDIA H200', 20, 1.25]],
+    );
+    const text = withTables(
+      '<!-- bench eval-methods.nvidia-h200 -->\n<!-- bench end -->\n',
+      new Map([['eval-methods.nvidia-h200', JSON.parse(JSON.stringify(lines)) as BenchLine[]]]),
+    );
+    assert.match(text, /`spotlight eval --tasks ppl` \(artifact abababababab\):/);
+    assert.match(text, /\| quest \| 2% \| 128 \| 160 \| 2 MB \| 25 \[20\] \|/);
+  });
+
+  it('are refused where the file is another', () => {
+    const file = join(folder, 'other.json');
+    writeFileSync(file, '{"rows":[]}');
+    assert.throws(() => evalLines('methods', file), /other\.json: is not what/);
+  });
+});
+
+describe('the pages', () => {
+  it('show the results that are kept: npm run bench -- results', () => {
+    const texts = PAGES.map((page) => readFileSync(page, 'utf8'));
+    const all = texts.join('');
+    assert.ok(all.includes('<!-- bench attention.') && all.includes('<!-- bench e2e.'));
+    for (const text of texts) assert.equal(withTables(text, readResults()), text);
   });
 });

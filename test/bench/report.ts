@@ -1,6 +1,8 @@
 // Benchmark lines as the tables of the README: pure functions, so that a test can tell whether what stands there is what was measured.
 import type { BenchLine } from './bench.js';
 import { parseCase } from './attention.js';
+import { EVAL, evalTables } from './eval-tables.js';
+import { markdownTable as table } from './markdown.js';
 import { tokens } from './plot.js';
 import { FIRST_TOKEN, VLLM, VLLM_FIRST_TOKEN } from './vllm.js';
 
@@ -22,11 +24,6 @@ const SHAPE = 'qwen2.5-7b';
 function short(value: number | undefined): string {
   if (value === undefined || !Number.isFinite(value)) return '';
   return value >= 100 ? value.toFixed(0) : value.toPrecision(value < 1 ? 2 : 3);
-}
-
-function table(head: readonly string[], rows: readonly (readonly string[])[]): string {
-  const line = (cells: readonly string[]): string => `| ${cells.join(' | ')} |`;
-  return [line(head), `|${'---|'.repeat(head.length)}`, ...rows.map(line)].join('\n');
 }
 
 /** case -> metric -> value. */
@@ -144,6 +141,9 @@ const TABLES: Readonly<Record<string, (lines: readonly BenchLine[]) => string>> 
   e2e: stepTables,
 };
 
+const tablesOf = (name: string): ((lines: readonly BenchLine[]) => string) | undefined =>
+  TABLES[name] ?? (name.startsWith(EVAL) ? evalTables : undefined);
+
 /**
  * `text` with everything between `<!-- bench NAME -->` and `<!-- bench end -->` made anew of that results file (NAME has no `.jsonl`).
  *
@@ -156,7 +156,7 @@ export function withTables(text: string, results: ReadonlyMap<string, readonly B
     /(<!-- bench (?!end)(\S+) -->\n)[^]*?(<!-- bench end -->)/g,
     (_, begin: string, name: string, end: string) => {
       const lines = results.get(name);
-      const make = TABLES[name.split('.')[0] ?? ''];
+      const make = tablesOf(name.split('.')[0] ?? '');
       if (lines === undefined || make === undefined)
         throw new Error(`${name}: there are no such results, or no table of them`);
       made++;

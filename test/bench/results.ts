@@ -5,6 +5,7 @@ import { existsSync, mkdirSync, readFileSync, readdirSync, writeFileSync } from 
 import { fileURLToPath } from 'node:url';
 import { parseArgs } from 'node:util';
 import type { Bench, BenchLine } from './bench.js';
+import { EVAL, evalLines } from './eval-tables.js';
 import { merged, withTables } from './report.js';
 
 /** A line as it is kept. */
@@ -12,7 +13,10 @@ export type KeptLine = BenchLine & { readonly device: string; readonly commit: s
 
 // Compiled code runs from test/dist/bench; results stand beside the sources.
 export const FOLDER = fileURLToPath(new URL('../../bench/results/', import.meta.url));
-export const README = fileURLToPath(new URL('../../../README.md', import.meta.url));
+/** Where tables stand. */
+export const PAGES = ['README.md', 'worker/src/eval/README.md'].map((path) =>
+  fileURLToPath(new URL(`../../../${path}`, import.meta.url)),
+);
 
 /** Name of a results file without its ending. `cores` where the device is the machine's CPU. */
 export function nameOf(bench: string, device: string, cores?: number): string {
@@ -55,6 +59,7 @@ export function draw(name: string, bench: Bench, lines: readonly BenchLine[]): s
 export const USAGE = [
   'results      plots and the README’s tables, made anew of the results that are kept',
   '               --add FILE   lines printed elsewhere take the place of those of the same case and metric; may be repeated',
+  '               --eval NAME=FILE   the same of a file that spotlight eval --json wrote, kept as eval-NAME; may be repeated',
   '               --commit C   what those were measured of; default: the commit here',
   '               --replace    nothing is left of what was kept before of the same benchmarks and devices',
 ];
@@ -69,22 +74,30 @@ export async function results(
     args: [...args],
     options: {
       add: { type: 'string', multiple: true, default: [] },
+      eval: { type: 'string', multiple: true, default: [] },
       commit: { type: 'string' },
       replace: { type: 'boolean', default: false },
     },
   });
   const commit = values.commit ?? commitHere();
   const added = new Map<string, KeptLine[]>();
-  for (const path of values.add) {
-    for (const { bench, device, ...line } of readLines(path) as (BenchLine & { device?: string })[]) {
-      if (device === undefined) continue; // quoted from elsewhere
-      const name = nameOf(bench, device);
-      added.set(name, [...(added.get(name) ?? []), { bench, ...line, device, commit }]);
-    }
+  const add = ({ bench, device, ...line }: BenchLine): void => {
+    if (device === undefined) return; // quoted from elsewhere
+    const name = nameOf(bench, device);
+    added.set(name, [...(added.get(name) ?? []), { bench, ...line, device, commit }]);
+  };
+  for (const path of values.add) readLines(path).forEach(add);
+  for (const given of values.eval) {
+    const [, name, path] = /^([a-z0-9-]+)=(.+)$/.exec(given) ?? [];
+    if (name === undefined || path === undefined)
+      throw new Error(`--eval ${given}: must be NAME=FILE, the name in lower case`);
+    evalLines(name, path).forEach(add);
   }
   for (const [name, lines] of added) {
     const path = `${FOLDER}${name}.jsonl`;
-    const kept = existsSync(path) && !values.replace ? readLines(path) : [];
+    // An evaluation is one command's: no row of another stays.
+    const anew = values.replace || name.startsWith(EVAL);
+    const kept = existsSync(path) && !anew ? readLines(path) : [];
     write(name, merged(kept, lines) as KeptLine[]);
     say(`${lines.length} lines kept in ${path}`);
   }
@@ -94,6 +107,8 @@ export async function results(
     const drawn = load === undefined ? undefined : draw(name, (await load()).bench, lines);
     if (drawn !== undefined) say(`drawn in ${drawn}`);
   }
-  writeFileSync(README, withTables(readFileSync(README, 'utf8'), all));
-  say(`tables made in ${README}`);
+  for (const page of PAGES) {
+    writeFileSync(page, withTables(readFileSync(page, 'utf8'), all));
+    say(`tables made in ${page}`);
+  }
 }
