@@ -11,6 +11,7 @@ import type { Layers } from './calibrate.js';
 import type { OpenModel } from './open-model.js';
 import type { EvalOptions } from './options.js';
 import { readTexts, SourceError } from './sources.js';
+import { windowsOf } from './tasks/task.js';
 import { probePositions } from './tasks/windows.js';
 import { runWindow } from './window.js';
 
@@ -62,16 +63,12 @@ export async function runCalibration(
     throw new SourceError('--calibrate: there is no artifact to calibrate for; give one by --artifact');
   const { length, windows, minTokens, sink, recent, densePrefix, bound, budgets } = options;
   const { layers } = engine.info.model;
-  const texts: { name: string; ids: number[] }[] = [];
-  const digests: Record<string, string> = {};
-  for (const { name, text } of readTexts(options.texts)) {
-    digests[name] = createHash('sha256').update(text).digest('hex');
-    const ids = await tokenizer.encode(text, { addSpecialTokens: false });
-    for (let w = 0; w < Math.min(windows, Math.floor(ids.length / length)); w++)
-      texts.push({ name, ids: ids.slice(w * length, (w + 1) * length) });
-  }
-  if (texts.length === 0)
-    throw new SourceError(`--calibrate: no text has ${length} tokens; give less by --length`);
+  const documents = readTexts(options.texts);
+  const digests = Object.fromEntries(
+    documents.map(({ name, text }) => [name, createHash('sha256').update(text).digest('hex')]),
+  );
+  const lab = { engine, tokenizer, seed: options.seed, length };
+  const texts = await windowsOf(lab, documents, windows);
   const base = {
     backend: 'spotlight',
     tail: 'block-mean',

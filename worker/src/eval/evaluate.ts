@@ -32,6 +32,12 @@ export interface EvalOutput {
   readonly say: (line: string) => void;
 }
 
+interface Measured {
+  readonly rows: readonly Row[];
+  /** By --time-limit, before all cases had run. */
+  readonly stopped: boolean;
+}
+
 /** [async] @param command what a user types to get the same again */
 export async function evaluate(
   options: EvalOptions,
@@ -76,25 +82,34 @@ async function run(
   options: EvalOptions,
   { engine, tokenizer, artifact }: OpenModel,
   say: EvalOutput['say'],
-): Promise<Row[]> {
+): Promise<Measured> {
+  const started = performance.now();
   const { model } = engine.info;
   const selectors = wantsSelectors(options) ? selectorTable() : [];
   const recommended = artifact === undefined ? undefined : recommendationOf(artifact);
   const facts = {
     ...{ model, selectors, recommended },
     codeBits: artifact === undefined ? undefined : codeBitsOf(artifact),
+    codeLayers: artifact?.layers,
   };
   const given = options.tail ? withTails(options.methods, selectors) : options.methods;
   const also = recommended !== undefined && options.recommended && given.includes('spotlight');
   const methods = parseMethods(also ? [...given, BY_RECOMMENDATION] : given, facts);
   const oracle = options.equalBytes ? parseMethods(['oracle'], facts)[0] : undefined;
   const { denseLayers, tailFrom, sink, recent } = options;
+  let stopped = false;
   const plan = {
+    mayGoOn: () => {
+      stopped = options.timeLimit !== undefined && performance.now() - started > options.timeLimit * 1000;
+      if (stopped) say(`stopped by --time-limit after ${options.timeLimit} s`);
+      return !stopped;
+    },
     ...{ methods, budgets: options.budgets, leastTokens: options.minTokens, model, oracle, say },
     options: { denseLayers, tailFrom, sink, recent },
   };
   const lab: Lab = { engine, tokenizer, seed: options.seed, length: options.length };
-  return toRows(await runCases(casesOf(options, lab, parseMethods(['dense'], facts)[0] as Method), plan));
+  const cases = casesOf(options, lab, parseMethods(['dense'], facts)[0] as Method);
+  return { rows: toRows(await runCases(cases, plan)), stopped };
 }
 
 /** Whether the engine must know the methods of the literature. */
@@ -108,11 +123,10 @@ function codeBitsOf({ encoder, bits, queryHeads, kvHeads }: ArtifactInfo): numbe
 }
 
 async function* casesOf(options: EvalOptions, lab: Lab, dense: Method): AsyncGenerator<Case> {
-  const { tasks, windows, densePrefix, denseLayers } = options;
+  const { tasks, windows, densePrefix } = options;
   const [perplexity, iou] = [tasks.includes('ppl'), tasks.includes('iou')];
   const documents = options.texts.length === 0 ? [] : readTexts(options.texts);
-  if (perplexity || iou)
-    yield* windowCases(lab, { documents, windows, densePrefix, denseLayers, perplexity, iou });
+  if (perplexity || iou) yield* windowCases(lab, { documents, windows, densePrefix, perplexity, iou });
   if (tasks.includes('needle')) yield* needleCases(lab, options.needle, dense);
   if (tasks.includes('fidelity')) yield* fidelityCases(lab, documents, windows, dense);
   if (tasks.includes('qa')) yield* qaCases(lab, options.qa.flatMap(readQuestions), options.answerTokens);
@@ -129,7 +143,7 @@ function report(
   options: EvalOptions,
   command: string,
   { engine, artifact }: OpenModel,
-  rows: readonly Row[],
+  { rows, stopped }: Measured,
   write: EvalOutput['write'],
 ): void {
   const { info } = engine;
@@ -142,6 +156,7 @@ function report(
     }),
     device: `${info.device} ${info.deviceName}, ${info.isa}`,
     seed: String(options.seed),
+    ...(stopped && { stopped: `by --time-limit ${options.timeLimit}, before all cases had run` }),
   };
   const json = `${JSON.stringify({ format: 1, command, ...facts, rows }, null, 1)}\n`;
   if (options.json === '-') write(json);

@@ -122,6 +122,17 @@ describe('methods', () => {
     assert.throws(() => method('spotlight+recommended'), /recommends no settings/);
   });
 
+  it('count layers without codes as the dense ones they are', () => {
+    const [found] = parseMethods(['spotlight'], { ...facts, codeLayers: [2, 3] });
+    assert(found !== undefined);
+    const settings = settingsOf(found, 100, options);
+    assert.deepEqual(settings.layers, { 0: { mode: 'dense' }, 1: { mode: 'dense' } });
+    assert.equal(
+      reading(found, 100, 6400, model, settings).bytes,
+      2 * 2 * (6400 * ROW + 6400 * 16 + 100 * ROW),
+    );
+  });
+
   it('are all there by one word', () => {
     const names = (given: string[]) => parseMethods(given, facts).map(({ name }) => name);
     assert.deepEqual(names(['all', 'oracle+tail']), [

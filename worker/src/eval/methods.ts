@@ -30,6 +30,8 @@ export interface Method {
   readonly evicts: boolean;
   /** Reads every key to choose: the keys of what it chose are read already. */
   readonly readsKeys: boolean;
+  /** Layers it attends to densely whatever is asked, for want of codes. */
+  readonly codeless?: readonly number[];
   /** These settings decide, no budget of the command line. */
   readonly recommended?: Recommendation;
 }
@@ -39,10 +41,12 @@ export class MethodError extends Error {
 }
 
 export interface MethodFacts {
-  readonly model: Pick<ModelInfo, 'headDim'>;
+  readonly model: Pick<ModelInfo, 'headDim' | 'layers'>;
   readonly selectors: readonly SelectorInfo[];
   /** Code bits a token and KV head of the artifact; undefined without one. */
   readonly codeBits: number | undefined;
+  /** Layers that have codes; absent: all. */
+  readonly codeLayers?: readonly number[] | undefined;
   readonly recommended?: Recommendation | undefined;
 }
 
@@ -52,7 +56,8 @@ export function parseMethods(names: readonly string[], facts: MethodFacts): Meth
   return methods.filter(({ name }, i) => methods.findIndex((other) => other.name === name) === i);
 }
 
-function parseMethod(name: string, { model, selectors, codeBits, recommended }: MethodFacts): Method {
+function parseMethod(name: string, facts: MethodFacts): Method {
+  const { model, selectors, codeBits, codeLayers, recommended } = facts;
   const tail = name.endsWith(TAIL);
   const base = tail ? name.slice(0, -TAIL.length) : name;
   const none = { name, tail, indexBits: 0, evicts: false, readsKeys: false };
@@ -60,15 +65,17 @@ function parseMethod(name: string, { model, selectors, codeBits, recommended }: 
   if (base === 'spotlight' || name === BY_RECOMMENDATION) {
     if (codeBits === undefined)
       throw new MethodError('spotlight needs an artifact for this model; give one by --artifact');
+    const all = Array.from({ length: model.layers }, (_, layer) => layer);
+    const codeless = codeLayers === undefined ? [] : all.filter((layer) => !codeLayers.includes(layer));
     if (name === BY_RECOMMENDATION) {
       if (recommended === undefined)
         throw new MethodError(
           `${name}: the artifact recommends no settings; --calibrate makes one of the same weights that does`,
         );
       const own = recommended.tail !== 'none';
-      return { ...none, tail: own, backend: 'spotlight', indexBits: codeBits, recommended };
+      return { ...none, tail: own, backend: 'spotlight', indexBits: codeBits, codeless, recommended };
     }
-    return { ...none, backend: 'spotlight', indexBits: codeBits };
+    return { ...none, backend: 'spotlight', indexBits: codeBits, codeless };
   }
   const info = selectors.find((selector) => selector.name === base);
   if (info === undefined) {
@@ -115,13 +122,21 @@ export function tokensOf(budget: number, context: number, least: number): number
 
 /** Settings under which every query retrieves `tokens` a KV head, whatever its context; those recommended as they are. */
 export function settingsOf(
-  { backend, tail, recommended }: Pick<Method, 'backend' | 'tail' | 'recommended'>,
+  {
+    backend,
+    tail,
+    codeless = [],
+    recommended,
+  }: Pick<Method, 'backend' | 'tail' | 'codeless' | 'recommended'>,
   tokens: number,
   { denseLayers, tailFrom, sink, recent }: BudgetOptions,
 ): Partial<AttentionSettings> {
-  if (recommended !== undefined)
-    return { layers: {}, ...settingsOver(DEFAULT_ATTENTION, recommended), backend, crossover: 0 };
-  const dense = { mode: 'dense' } as const;
+  const dense = (layers: readonly number[]): Record<number, LayerSettings> =>
+    Object.fromEntries(layers.map((layer) => [layer, { mode: 'dense' }]));
+  if (recommended !== undefined) {
+    const settings = settingsOver(DEFAULT_ATTENTION, recommended);
+    return { ...settings, backend, crossover: 0, layers: { ...settings.layers, ...dense(codeless) } };
+  }
   const mode: Tail = tail ? 'block-mean' : 'none';
   return {
     backend,
@@ -132,7 +147,7 @@ export function settingsOf(
     tail: mode,
     tailFrom,
     crossover: 0,
-    layers: Object.fromEntries(Array.from({ length: denseLayers }, (_, layer) => [layer, dense])),
+    layers: dense([...Array.from({ length: denseLayers }, (_, layer) => layer), ...codeless]),
   };
 }
 

@@ -17,6 +17,7 @@ describe('the command line of eval', () => {
     assert.deepEqual(options.budgets, [0.02]);
     assert.deepEqual(options.needle.depths, [0, 0.25, 0.5, 0.75, 1]);
     assert.equal(options.equalBytes, true);
+    assert.equal(options.timeLimit, undefined);
     assert.equal(options.length, 8192);
   });
 

@@ -74,6 +74,10 @@ const FLAGS = {
   device: { value: 'NAME', fallback: 'cpu', help: 'cpu or cuda' },
   threads: { value: 'N', help: 'compute threads; default: physical cores' },
   seed: { value: 'N', fallback: '1', help: 'of generated haystacks' },
+  'time-limit': {
+    value: 'SECONDS',
+    help: 'begin no case (a window, a haystack, a question) after so long, and report what was measured',
+  },
   json: { value: 'FILE', help: 'write everything as JSON; - is standard output, then without the table' },
   html: { value: 'FILE', help: 'write one page with tables and plots that needs no other file' },
   calibrate: {
@@ -121,6 +125,7 @@ export interface EvalOptions {
   readonly device: 'cpu' | 'cuda';
   readonly threads: number | undefined;
   readonly seed: number;
+  readonly timeLimit: number | undefined;
   readonly json: string | undefined;
   readonly html: string | undefined;
   readonly calibrate: string | undefined;
@@ -202,6 +207,7 @@ export function readOptions(args: readonly string[]): EvalOptions {
     device,
     threads: text('threads') === undefined ? undefined : integer('threads', 1, 512),
     seed: integer('seed', 0),
+    timeLimit: text('time-limit') === undefined ? undefined : integer('time-limit', 1),
     json: text('json'),
     html: text('html'),
     calibrate: text('calibrate'),

@@ -62,6 +62,23 @@ describe('runCases', () => {
   });
 });
 
+describe('a limit', () => {
+  it('ends a run between two cases, never before the first', async () => {
+    const one = (name: string): Case => ({
+      ...{ task: 't', name, context: 1000 },
+      run: () => Promise.resolve({ measured: [{ group: name, metric: 'm', value: 1 }], rowsRead: undefined }),
+    });
+    const methods = [method('dense', 'dense')];
+    const asked: boolean[] = [true, false];
+    const groups = async (mayGoOn: () => boolean) =>
+      (await runCases(once(one('a'), one('b'), one('c')), { ...plan, methods, mayGoOn })).map(
+        ({ group }) => group,
+      );
+    assert.deepEqual(await groups(() => asked.shift() ?? false), ['a', 'b']);
+    assert.deepEqual(await groups(() => false), ['a']);
+  });
+});
+
 describe('exact top-k at as many bytes', () => {
   it('runs once for what reads as much to 1%, and settings that are recommended once for all budgets', async () => {
     const ran: string[] = [];

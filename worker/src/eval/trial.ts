@@ -66,6 +66,8 @@ export interface Plan {
   /** Exact top-k, to run beside each method at as many bytes; undefined: not wanted. */
   readonly oracle: Method | undefined;
   readonly say: (line: string) => void;
+  /** Asked before each case but the first; false ends the run with what was measured so far. */
+  readonly mayGoOn?: () => boolean;
 }
 
 /** One trial in full: a row before averaging. */
@@ -78,6 +80,7 @@ export interface Result extends Omit<Row, 'ratio' | 'equal'> {
 export async function runCases(cases: AsyncIterable<Case>, plan: Plan): Promise<Result[]> {
   const results: Result[] = [];
   for await (const one of cases) {
+    if (results.length > 0 && plan.mayGoOn?.() === false) break;
     await one.prepare?.();
     const known = new Map<string, Promise<Trial>>();
     const equals: number[] = [];

@@ -1,13 +1,12 @@
 // fidelity: how far greedy tokens agree with dense attention's, after the same prompt of text.
 import type { Document } from '../sources.js';
-import { SourceError } from '../sources.js';
 import { editDistance, commonSubsequence } from '../scores.js';
 import type { Case } from '../trial.js';
 import { generate, prefill, wholeBlocks } from '../continuation.js';
 import type { Continuation } from '../continuation.js';
 import { settingsOf } from '../methods.js';
 import type { Method } from '../methods.js';
-import { counted, decode, encode } from './task.js';
+import { counted, decode, windowsOf } from './task.js';
 import type { Lab } from './task.js';
 
 const TOKENS = 128;
@@ -19,50 +18,42 @@ export async function* fidelityCases(
   dense: Method,
 ): AsyncGenerator<Case> {
   const { engine, length } = lab;
-  for (const { name, text } of documents) {
-    const ids = await encode(lab, text);
-    const whole = Math.min(windows, Math.floor(ids.length / length));
-    if (whole === 0)
-      throw new SourceError(
-        `${name}: has ${ids.length} tokens, a prompt has ${length}: give less by --length`,
-      );
-    for (let w = 0; w < whole; w++) {
-      const prompt = ids.slice(w * length, (w + 1) * length - TOKENS);
-      // At least one token past the blocks: something must be run to draw from.
-      const kept = wholeBlocks(prompt.length - 1);
-      const continuation: Continuation = {
-        text: prompt.slice(0, kept),
-        dense: prompt.slice(kept),
-        sparse: [],
-      };
-      let truth: number[] = [];
-      yield {
-        task: 'fidelity',
-        name: `${name} prompt ${w + 1}/${whole}`,
-        context: length,
-        async prepare() {
-          await prefill(engine, continuation.text);
-          const attention = settingsOf(dense, length, { denseLayers: 0, tailFrom: 0, sink: 0, recent: 0 });
-          truth = await generate(
-            engine,
-            continuation,
-            { method: dense, tokens: length, attention },
-            TOKENS,
-            NEVER,
-          );
-        },
-        run: (setting) =>
-          counted(engine, length - TOKENS / 2, async () => {
-            const drawn = await generate(engine, continuation, setting, TOKENS, NEVER);
-            const measured = [
-              { metric: 'ROUGE-L', value: agreement(decode(lab, drawn), decode(lab, truth)) },
-              { metric: 'edit similarity', value: 1 - editDistance(drawn, truth) / TOKENS },
-              { metric: 'tokens alike from the start', value: alike(drawn, truth) },
-            ];
-            return measured.map((one) => ({ group: name, ...one }));
-          }),
-      };
-    }
+  for (const { name, place, ids } of await windowsOf(lab, documents, windows)) {
+    const prompt = ids.slice(0, length - TOKENS);
+    // At least one token past the blocks: something must be run to draw from.
+    const kept = wholeBlocks(prompt.length - 1);
+    const continuation: Continuation = {
+      text: prompt.slice(0, kept),
+      dense: prompt.slice(kept),
+      sparse: [],
+    };
+    let truth: number[] = [];
+    yield {
+      task: 'fidelity',
+      name: `${name} ${place}`,
+      context: length,
+      async prepare() {
+        await prefill(engine, continuation.text);
+        const attention = settingsOf(dense, length, { denseLayers: 0, tailFrom: 0, sink: 0, recent: 0 });
+        truth = await generate(
+          engine,
+          continuation,
+          { method: dense, tokens: length, attention },
+          TOKENS,
+          NEVER,
+        );
+      },
+      run: (setting) =>
+        counted(engine, length - TOKENS / 2, async () => {
+          const drawn = await generate(engine, continuation, setting, TOKENS, NEVER);
+          const measured = [
+            { metric: 'ROUGE-L', value: agreement(decode(lab, drawn), decode(lab, truth)) },
+            { metric: 'edit similarity', value: 1 - editDistance(drawn, truth) / TOKENS },
+            { metric: 'tokens alike from the start', value: alike(drawn, truth) },
+          ];
+          return measured.map((one) => ({ group: name, ...one }));
+        }),
+    };
   }
 }
 

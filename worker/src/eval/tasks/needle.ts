@@ -28,11 +28,10 @@ const LEAST_SENTENCE_TOKENS = 4;
 
 /** @param dense what decides which facts are to be found */
 export async function* needleCases(lab: Lab, task: NeedleTask, dense: Method): AsyncGenerator<Case> {
-  for (const kind of task.kinds)
-    for (const length of task.lengths)
-      for (const depth of task.depths)
-        for (let repeat = 0; repeat < task.repeats; repeat++)
-          yield await needleCase(lab, dense, kind, length, depth, repeat);
+  for (let repeat = 0; repeat < task.repeats; repeat++)
+    for (const kind of task.kinds)
+      for (const length of task.lengths)
+        for (const depth of task.depths) yield await needleCase(lab, dense, kind, length, depth, repeat);
 }
 
 async function needleCase(

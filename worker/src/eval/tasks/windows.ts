@@ -1,11 +1,11 @@
 // ppl and iou: windows of text in which every token runs as decode does. One pass gives both: at some positions the selection of
 // every layer and KV head is compared with the exact top-k.
-import type { Quality } from '@spotlight/cuda';
+import type { AttentionSettings, Quality } from '@spotlight/cuda';
+import { modeOf } from '../methods.js';
 import type { Document } from '../sources.js';
-import { SourceError } from '../sources.js';
 import type { Case, Measured } from '../trial.js';
 import { runWindow } from '../window.js';
-import { encode } from './task.js';
+import { windowsOf } from './task.js';
 import type { Lab } from './task.js';
 
 export interface WindowTask {
@@ -14,7 +14,6 @@ export interface WindowTask {
   readonly windows: number;
   /** Leading tokens of a window that attend densely and are not scored. */
   readonly densePrefix: number;
-  readonly denseLayers: number;
   readonly perplexity: boolean;
   readonly iou: boolean;
 }
@@ -31,45 +30,37 @@ export function probePositions(length: number, densePrefix: number): number[] {
 export async function* windowCases(lab: Lab, task: WindowTask): AsyncGenerator<Case> {
   const { engine, length } = lab;
   const { documents, windows, densePrefix, perplexity, iou } = task;
-  for (const { name, text } of documents) {
-    const ids = await encode(lab, text);
-    const whole = Math.min(windows, Math.floor(ids.length / length));
-    if (whole === 0)
-      throw new SourceError(
-        `${name}: has ${ids.length} tokens, a window has ${length}: give less by --length`,
-      );
-    for (let w = 0; w < whole; w++) {
-      const window = ids.slice(w * length, (w + 1) * length);
-      yield {
-        task: perplexity ? 'ppl' : 'iou',
-        name: `${name} window ${w + 1}/${whole}`,
-        context: length,
-        async run({ method, attention }) {
-          const dense = method.name === 'dense';
-          // What reads everything has nothing to compare.
-          if (dense && !perplexity) return { measured: [], rowsRead: undefined };
-          const { nll, probes, rowsRead } = await runWindow(engine, window, {
-            phase: dense ? 'prompt' : 'generated',
-            attention,
-            densePrefix,
-            probes: iou && !dense ? probePositions(length, densePrefix) : [],
-          });
-          const measured: Measured[] = perplexity ? [{ group: name, metric: 'nll', value: nll }] : [];
-          if (probes.length > 0) measured.push(...qualities(probes, task.denseLayers));
-          return { measured, rowsRead };
-        },
-      };
-    }
+  for (const { name, place, ids } of await windowsOf(lab, documents, windows)) {
+    yield {
+      task: perplexity ? 'ppl' : 'iou',
+      name: `${name} ${place}`,
+      context: length,
+      async run({ method, attention }) {
+        const dense = method.name === 'dense';
+        // What reads everything has nothing to compare.
+        if (dense && !perplexity) return { measured: [], rowsRead: undefined };
+        const { nll, probes, rowsRead } = await runWindow(engine, ids, {
+          phase: dense ? 'prompt' : 'generated',
+          attention,
+          densePrefix,
+          probes: iou && !dense ? probePositions(length, densePrefix) : [],
+        });
+        const measured: Measured[] = perplexity ? [{ group: name, metric: 'nll', value: nll }] : [];
+        if (probes.length > 0) measured.push(...qualities(probes, attention));
+        return { measured, rowsRead };
+      },
+    };
   }
 }
 
-/** IoU and kept mass over all, by layer, and by position; over all and by layer in the later half, where contexts are long. */
+/** IoU and kept mass of the layers that select, over all, by layer, and by position; over all and by layer in the later half, where contexts are long. */
 function qualities(
   probes: readonly { readonly position: number; readonly quality: readonly Quality[] }[],
-  denseLayers: number,
+  attention: Partial<AttentionSettings>,
 ): Measured[] {
   const later = probes.slice(probes.length / 2).flatMap(({ quality }) => quality);
-  const sparse = (all: readonly Quality[]): Quality[] => all.filter(({ layer }) => layer >= denseLayers);
+  const sparse = (all: readonly Quality[]): Quality[] =>
+    all.filter(({ layer }) => modeOf(layer, attention) !== 'dense');
   const layers = [...new Set(sparse(later).map(({ layer }) => layer))];
   return [
     ...both('all', sparse(later)),
