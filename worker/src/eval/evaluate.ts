@@ -1,5 +1,6 @@
 // An evaluation from its options to its report: opens the model, lines up the cases of each task, runs every method on them, and
 // writes tables and files. Nothing in what it writes depends on when or where it ran.
+import { createHash } from 'node:crypto';
 import { writeFileSync } from 'node:fs';
 import { BLOCK_SIZE, selectors as selectorTable } from '@spotlight/cuda';
 import type { ArtifactInfo } from '@spotlight/cuda';
@@ -16,6 +17,7 @@ import { htmlReport } from './report/html.js';
 import { summaries, summaryText } from './report/summary.js';
 import { methodTable, table } from './report/table.js';
 import { readChoices, readQuestions, readTexts } from './sources.js';
+import type { Document } from './sources.js';
 import { fewshotCases } from './tasks/fewshot.js';
 import { fidelityCases } from './tasks/fidelity.js';
 import { needleCases } from './tasks/needle.js';
@@ -134,6 +136,12 @@ async function* casesOf(options: EvalOptions, lab: Lab, dense: Method): AsyncGen
     yield* fewshotCases(lab, readChoices(options.fewshot), options.shots);
 }
 
+/** "name 0123456789ab": enough to tell whether a text is the same. */
+function digestsOf(documents: readonly Document[]): string {
+  const digest = (text: string): string => createHash('sha256').update(text).digest('hex').slice(0, 12);
+  return documents.map(({ name, text }) => `${name} ${digest(text)}`).join(', ');
+}
+
 function describeRecommendation({ layers = {}, ...rest }: Recommendation): string {
   const settings = Object.entries(rest).map(([name, value]) => `${name} ${value}`);
   return [...settings, layersText(layers)].filter((part) => part !== '').join(', ');
@@ -156,6 +164,7 @@ function report(
     }),
     device: `${info.device} ${info.deviceName}, ${info.isa}`,
     seed: String(options.seed),
+    ...(options.texts.length > 0 && { texts: digestsOf(readTexts(options.texts)) }),
     ...(stopped && { stopped: `by --time-limit ${options.timeLimit}, before all cases had run` }),
   };
   const json = `${JSON.stringify({ format: 1, command, ...facts, rows }, null, 1)}\n`;

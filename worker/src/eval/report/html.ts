@@ -72,6 +72,7 @@ function plots(task: string, rows: readonly Row[]): string[] {
       xLabel: 'MB a decode step reads',
       yLabel: own[0]?.metric ?? '',
       logX: true,
+      mostY: leastUseful(own),
       series: [
         ...seriesOf(own, ({ bytes }) => bytes / 1e6),
         {
@@ -87,6 +88,12 @@ function plots(task: string, rows: readonly Row[]): string[] {
     ...lines(rows, 'position', 'tokens of context'),
     ...heatMaps(rows),
   ].filter((plot) => plot !== '');
+}
+
+/** Perplexities half as high again as dense attention's are no use to anyone: what lies above tells nothing apart. */
+function leastUseful(rows: readonly Row[]): number | undefined {
+  const dense = rows.find(({ method, metric }) => method === 'dense' && metric === 'perplexity');
+  return dense === undefined ? undefined : 1.5 * dense.value;
 }
 
 function groupsOf(rows: readonly Row[]): [string, Row[]][] {

@@ -10,6 +10,8 @@ export interface LineChart {
   readonly yLabel: string;
   readonly series: readonly Series[];
   readonly logX?: boolean;
+  /** Points above are left out, and the name of their series says so: one that fails would flatten all others. */
+  readonly mostY?: number | undefined;
 }
 
 export interface HeatMap {
@@ -69,8 +71,17 @@ function axis(values: readonly number[], log: boolean): { at: (value: number) =>
   };
 }
 
+function below({ name, points }: Series, most: number): Series {
+  const kept = points.filter(([, y]) => y <= most);
+  return {
+    name: kept.length < points.length ? `${name} (above: ${points.length - kept.length})` : name,
+    points: kept,
+  };
+}
+
 /** Empty when there is no point. */
-export function lineChart({ title, xLabel, yLabel, series, logX = false }: LineChart): string {
+export function lineChart({ title, xLabel, yLabel, series: given, logX = false, mostY }: LineChart): string {
+  const series = mostY === undefined ? given : given.map((one) => below(one, mostY));
   const points = series.flatMap((one) => one.points);
   if (points.length === 0) return '';
   const x = axis(
@@ -107,7 +118,9 @@ export function lineChart({ title, xLabel, yLabel, series, logX = false }: LineC
     const path = sorted
       .map(([px0, py0], at) => `${at === 0 ? 'M' : 'L'}${px(atX(px0))} ${px(atY(py0))}`)
       .join('');
-    parts.push(`<path d="${path}" fill="none" stroke="${colour}" stroke-width="2"/>`);
+    // More series than colours: the second round is dashed.
+    const dash = i < COLOURS.length ? '' : ' stroke-dasharray="5 4"';
+    parts.push(`<path d="${path}" fill="none" stroke="${colour}" stroke-width="2"${dash}/>`);
     for (const [px0, py0] of sorted)
       parts.push(`<circle cx="${px(atX(px0))}" cy="${px(atY(py0))}" r="3" fill="${colour}"/>`);
     names.push({ at: atY(last[1]) + 4, name, colour });

@@ -37,7 +37,7 @@ describe('the report', () => {
       row({ group: 'math-two.tex', method: 'dense', budget: 1, value: 4, bytes: 2e8, rows: 8192 }),
       row({ group: 'book-one.txt', equal: { tokens: 291, value: 22.9 } }),
       row({ group: 'math-two.tex', value: 5 }),
-      row({ task: 'iou', group: 'all', metric: 'IoU', value: 0.4321 }),
+      row({ task: 'iou', group: 'all', metric: 'IoU', value: 0.4321, equal: { tokens: 291, value: 1 } }),
       row({ task: 'iou', group: 'layer 3', metric: 'IoU', value: 0.4, detail: true }),
       row({ task: 'needle', group: 'uuid', metric: 'question sparse', value: 1 }),
     ]);
@@ -77,6 +77,11 @@ describe('the report', () => {
     assert(!/NaN|undefined|Infinity/.test(drawn));
     assert(!/NaN/.test(lineChart({ ...chart, logX: true, series: [{ name: 'm', points: [[3, 2]] }] })));
     assert.equal(lineChart({ ...chart, series: [] }), '');
+    const cut = lineChart({ ...chart, mostY: 2.5 });
+    assert.equal(cut.match(/<circle/g)?.length, 1);
+    assert.match(cut, /m \(above: 1\)/);
+    const many = Array.from({ length: 12 }, (_, i) => ({ ...chart.series[0]!, name: `m${i}` }));
+    assert.equal(lineChart({ ...chart, series: many }).match(/stroke-dasharray/g)?.length, 2);
   });
 
   it('draws a heat map with a cell a value', () => {

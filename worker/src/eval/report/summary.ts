@@ -67,7 +67,10 @@ function meanOf(rows: readonly Row[], of: (row: Row) => number): number {
 
 function cell(row: Row | undefined): string {
   if (row === undefined) return '';
-  return row.equal === undefined ? figure(row.value) : `${figure(row.value)} [${figure(row.equal.value)}]`;
+  // Exact top-k's IoU with itself says nothing.
+  return row.equal === undefined || row.metric === 'IoU'
+    ? figure(row.value)
+    : `${figure(row.value)} [${figure(row.equal.value)}]`;
 }
 
 /** For a terminal. */
