@@ -16,7 +16,7 @@ import { UsageError } from './options.js';
 import { htmlReport } from './report/html.js';
 import { summaries, summaryText } from './report/summary.js';
 import { methodTable, table } from './report/table.js';
-import { readChoices, readQuestions, readTexts } from './sources.js';
+import { readChoices, readPrompts, readQuestions, readTexts } from './sources.js';
 import type { Document } from './sources.js';
 import { fewshotCases } from './tasks/fewshot.js';
 import { fidelityCases } from './tasks/fidelity.js';
@@ -131,7 +131,11 @@ async function* casesOf(options: EvalOptions, lab: Lab, dense: Method): AsyncGen
   if (perplexity || iou) yield* windowCases(lab, { documents, windows, densePrefix, perplexity, iou });
   if (tasks.includes('needle')) yield* needleCases(lab, options.needle, dense);
   if (tasks.includes('fidelity')) yield* fidelityCases(lab, documents, windows, dense);
-  if (tasks.includes('qa')) yield* qaCases(lab, options.qa.flatMap(readQuestions), options.answerTokens);
+  if (tasks.includes('qa')) {
+    const prompts =
+      options.qaPrompts === undefined ? new Map<string, string>() : readPrompts(options.qaPrompts);
+    yield* qaCases(lab, options.qa.flatMap(readQuestions), options.answerTokens, prompts);
+  }
   if (tasks.includes('fewshot') && options.fewshot !== undefined)
     yield* fewshotCases(lab, readChoices(options.fewshot), options.shots);
 }

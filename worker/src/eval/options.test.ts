@@ -3,8 +3,8 @@ import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { helpText, readOptions, UsageError } from './options.js';
-import { readChoices, readQuestions, readTexts, SourceError } from './sources.js';
-import { cutMiddle } from './tasks/qa.js';
+import { readChoices, readPrompts, readQuestions, readTexts, SourceError } from './sources.js';
+import { cutMiddle, promptOf } from './tasks/qa.js';
 import { probePositions } from './tasks/windows.js';
 import { rowEnds } from './window.js';
 
@@ -99,6 +99,31 @@ describe('sources', () => {
         (error) => error instanceof SourceError && message.test(error.message),
       );
     assert.throws(() => readChoices(file('wrong.jsonl', choice.replace('"B"', '2'))), /index or letter/);
+  });
+
+  it('reads prompts by data set, and fills them', () => {
+    const prompts = readPrompts(
+      file(
+        'prompts.json',
+        JSON.stringify({ qasper: 'Read {context} Say: {input}?', trec: '{context}{input}' }),
+      ),
+    );
+    const asked = { dataset: 'qasper_e', context: 'C', input: '$& why', answers: ['a'], classes: [] };
+    assert.deepEqual(promptOf(prompts, asked), { before: 'Read ', behind: ' Say: $& why?' });
+    assert.deepEqual(promptOf(prompts, { ...asked, dataset: 'mine' }), {
+      before: '',
+      behind: '\n\nQuestion: $& why\nAnswer:',
+    });
+    for (const [text, message] of [
+      ['{', /not JSON/],
+      ['[]', /must be an object/],
+      ['{"a":"{input}"}', /a must be a text with \{context\}/],
+      ['{"a":"{context}{context}"}', /once/],
+    ] as const)
+      assert.throws(
+        () => readPrompts(file('wrong.json', text)),
+        (error) => error instanceof SourceError && message.test(error.message),
+      );
   });
 
   it('cuts a context in the middle', () => {

@@ -56,6 +56,10 @@ const FLAGS = {
     repeated: true,
     help: 'qa: JSONL of LongBench: context, input, answers, dataset, all_classes',
   },
+  'qa-prompts': {
+    value: 'FILE',
+    help: "qa: prompts by data set with {context} and {input}, as LongBench's dataset2prompt.json; default: the context, then Question and Answer",
+  },
   'answer-tokens': { value: 'N', fallback: '64', help: 'qa: most tokens of an answer' },
   fewshot: { value: 'FILE', help: 'fewshot: JSONL: question, choices, answer (index or letter)' },
   shots: { value: 'N', fallback: '5', help: 'fewshot: leading lines that are solved examples' },
@@ -111,6 +115,7 @@ export interface EvalOptions {
     readonly repeats: number;
   };
   readonly qa: readonly string[];
+  readonly qaPrompts: string | undefined;
   readonly answerTokens: number;
   readonly fewshot: string | undefined;
   readonly shots: number;
@@ -193,6 +198,7 @@ export function readOptions(args: readonly string[]): EvalOptions {
       repeats: integer('needle-repeats', 1),
     },
     qa: (values['qa'] as string[] | undefined) ?? [],
+    qaPrompts: text('qa-prompts'),
     answerTokens: integer('answer-tokens', 1, 4096),
     fewshot: text('fewshot'),
     shots: integer('shots', 0),

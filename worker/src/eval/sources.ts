@@ -48,6 +48,31 @@ export function readQuestions(file: string): Question[] {
   }));
 }
 
+/** Where a prompt has the context. */
+export const CONTEXT = '{context}';
+/** Data set -> its prompt, with {context} once and {input}. */
+export type Prompts = ReadonlyMap<string, string>;
+
+/** The form of LongBench's own dataset2prompt.json. @throws SourceError */
+export function readPrompts(file: string): Prompts {
+  let value: unknown;
+  try {
+    value = JSON.parse(readFileSync(file, 'utf8'));
+  } catch (error) {
+    if (!(error instanceof SyntaxError)) throw error;
+    throw new SourceError(`${file}: not JSON: ${error.message}`);
+  }
+  if (typeof value !== 'object' || value === null || Array.isArray(value))
+    throw new SourceError(`${file}: must be an object, data set by data set`);
+  return new Map(
+    Object.entries(value).map(([dataset, prompt]: [string, unknown]) => {
+      if (typeof prompt !== 'string' || prompt.split(CONTEXT).length !== 2)
+        throw new SourceError(`${file}: ${dataset} must be a text with ${CONTEXT} in it, once`);
+      return [dataset, prompt];
+    }),
+  );
+}
+
 export interface Choice {
   readonly question: string;
   readonly choices: readonly string[];
