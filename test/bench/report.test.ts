@@ -4,7 +4,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import type { BenchLine } from './bench.js';
 import { evalLines } from './eval-tables.js';
-import { attentionTables, merged, stepTables, withTables } from './report.js';
+import { attentionTables, merged, stepTables, withMarks, withTables } from './report.js';
 import { PAGES, readResults } from './results.js';
 
 const line = (name: string, metric: string, value: number): BenchLine => ({
@@ -75,6 +75,18 @@ describe('withTables', () => {
   it('refuses results that are not there, and a mark without an end', () => {
     assert.throws(() => withTables('<!-- bench e2e.cpu -->\n<!-- bench end -->', results), /e2e\.cpu/);
     assert.throws(() => withTables('<!-- bench e2e.gpu -->\n', results), /no end/);
+  });
+});
+
+describe('withMarks', () => {
+  it('makes places at the end for tables that have none, once', () => {
+    const once = withMarks('# A\n', ['eval-a.cpu', 'eval-b.cpu']);
+    assert.match(
+      once,
+      /^# A\n\n## Results\n\n<!-- bench eval-a\.cpu -->\n<!-- bench end -->\n\n<!-- bench eval-b/,
+    );
+    assert.equal(withMarks(once, ['eval-a.cpu', 'eval-b.cpu']), once);
+    assert.equal(withMarks(once, ['eval-c.cpu']).split('## Results').length, 2);
   });
 });
 

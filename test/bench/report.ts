@@ -167,6 +167,14 @@ export function withTables(text: string, results: ReadonlyMap<string, readonly B
   return changed;
 }
 
+/** `text` with a place for each of these tables that it has none for, under "Results" at its end. */
+export function withMarks(text: string, names: readonly string[]): string {
+  const missing = names.filter((name) => !text.includes(`<!-- bench ${name} -->`));
+  if (missing.length === 0) return text;
+  const heading = text.includes('\n## Results\n') ? '' : '\n## Results\n';
+  return `${text.trimEnd()}\n${heading}${missing.map((name) => `\n<!-- bench ${name} -->\n<!-- bench end -->\n`).join('')}`;
+}
+
 /** `kept`, with the lines of `fresh` in place of those of the same case and metric, and behind them what is new. */
 export function merged(kept: readonly BenchLine[], fresh: readonly BenchLine[]): BenchLine[] {
   const key = ({ case: name, metric }: BenchLine): string => `${name}\n${metric}`;

@@ -6,17 +6,18 @@ import { fileURLToPath } from 'node:url';
 import { parseArgs } from 'node:util';
 import type { Bench, BenchLine } from './bench.js';
 import { EVAL, evalLines } from './eval-tables.js';
-import { merged, withTables } from './report.js';
+import { merged, withMarks, withTables } from './report.js';
 
 /** A line as it is kept. */
 export type KeptLine = BenchLine & { readonly device: string; readonly commit: string };
 
 // Compiled code runs from test/dist/bench; results stand beside the sources.
 export const FOLDER = fileURLToPath(new URL('../../bench/results/', import.meta.url));
+const inRepository = (path: string): string => fileURLToPath(new URL(`../../../${path}`, import.meta.url));
+/** Every evaluation that is kept has a table here. */
+const EVAL_PAGE = inRepository('worker/src/eval/README.md');
 /** Where tables stand. */
-export const PAGES = ['README.md', 'worker/src/eval/README.md'].map((path) =>
-  fileURLToPath(new URL(`../../../${path}`, import.meta.url)),
-);
+export const PAGES = [inRepository('README.md'), EVAL_PAGE];
 
 /** Name of a results file without its ending. `cores` where the device is the machine's CPU. */
 export function nameOf(bench: string, device: string, cores?: number): string {
@@ -108,7 +109,8 @@ export async function results(
     if (drawn !== undefined) say(`drawn in ${drawn}`);
   }
   for (const page of PAGES) {
-    writeFileSync(page, withTables(readFileSync(page, 'utf8'), all));
+    const evaluations = page === EVAL_PAGE ? [...all.keys()].filter((name) => name.startsWith(EVAL)) : [];
+    writeFileSync(page, withTables(withMarks(readFileSync(page, 'utf8'), evaluations), all));
     say(`tables made in ${page}`);
   }
 }
