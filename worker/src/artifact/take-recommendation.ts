@@ -12,8 +12,8 @@ import type { SlotTable } from './slots.js';
 export function takeRecommendation(
   config: Config,
   native: NativeModule,
-  engine: Engine,
-  slots: SlotTable,
+  engine: Pick<Engine, 'artifacts' | 'setAttention'>,
+  slots: Pick<SlotTable, 'artifact' | 'onChange'>,
   plain: AttentionSettings,
   log: Logger,
 ): AttentionSettings {
@@ -27,16 +27,16 @@ export function takeRecommendation(
       'this artifact recommends other attention settings than this worker has: it is served by those of the deployment; start workers with it to use its own',
     );
   });
-  const recommended = started === undefined ? undefined : recommendationOf(started);
-  if (recommended === undefined) return plain;
+  const text = started?.metadata[RECOMMENDED];
+  if (started === undefined || text === undefined) return plain;
   if (config.attentionRecommended === 'ignore') {
     log.info(
-      { recommended },
+      { recommended: text },
       'the artifact recommends attention settings: not used, by --attention-recommended',
     );
     return plain;
   }
-  const settings = attentionSettings(config, native.DEFAULT_ATTENTION, recommended);
+  const settings = attentionSettings(config, native.DEFAULT_ATTENTION, recommendationOf(started));
   engine.setAttention(settings);
   const { layers = {}, ...rest } = settings;
   log.info({ ...rest, layers: layersText(layers) }, 'attention settings as the artifact recommends them');

@@ -33,6 +33,7 @@ ${tasks
     section(
       task,
       rows.filter((row) => row.task === task),
+      [...new Set(rows.map(({ method }) => method))],
     ),
   )
   .join('\n')}
@@ -48,7 +49,8 @@ function summaryTable({ title, head, lines }: Summary): string {
   return `<h2>${escaped(title)}</h2>\n<div class="wide"><table>${row(head, 'th')}\n${body}</table></div>`;
 }
 
-function section(task: string, rows: readonly Row[]): string {
+/** @param methods of the whole report: a method's place is its colour */
+function section(task: string, rows: readonly Row[], methods: readonly string[]): string {
   const shown = rows.filter(({ detail }) => detail !== true);
   const head = HEAD.slice(1)
     .map((name) => `<th>${name}</th>`)
@@ -62,10 +64,10 @@ function section(task: string, rows: readonly Row[]): string {
           .join('')}</tr>`,
     )
     .join('\n');
-  return `<h2>${task}</h2>\n<details><summary>every row</summary><table><tr>${head}</tr>\n${body}</table></details>\n${plots(task, rows).join('\n')}`;
+  return `<h2>${task}</h2>\n<details><summary>every row</summary><table><tr>${head}</tr>\n${body}</table></details>\n${plots(task, rows, methods).join('\n')}`;
 }
 
-function plots(task: string, rows: readonly Row[]): string[] {
+function plots(task: string, rows: readonly Row[], methods: readonly string[]): string[] {
   const sweeps = groupsOf(rows.filter(({ detail }) => detail !== true)).map(([title, own]) =>
     lineChart({
       title: `${task}: ${title}`,
@@ -74,9 +76,10 @@ function plots(task: string, rows: readonly Row[]): string[] {
       logX: true,
       mostY: leastUseful(own),
       series: [
-        ...seriesOf(own, ({ bytes }) => bytes / 1e6),
+        ...seriesOf(own, methods, ({ bytes }) => bytes / 1e6),
         {
           name: 'exact top-k, as many bytes',
+          colour: methods.length,
           points: own.flatMap(({ bytes, equal }) => (equal ? [[bytes / 1e6, equal.value] as const] : [])),
         },
       ],
@@ -84,8 +87,8 @@ function plots(task: string, rows: readonly Row[]): string[] {
   );
   return [
     ...sweeps,
-    ...lines(rows, 'layer', 'layer'),
-    ...lines(rows, 'position', 'tokens of context'),
+    ...lines(rows, methods, 'layer', 'layer'),
+    ...lines(rows, methods, 'position', 'tokens of context'),
     ...heatMaps(rows),
   ].filter((plot) => plot !== '');
 }
@@ -105,15 +108,16 @@ function groupsOf(rows: readonly Row[]): [string, Row[]][] {
   return [...groups];
 }
 
-function seriesOf(rows: readonly Row[], x: (row: Row) => number): Series[] {
+function seriesOf(rows: readonly Row[], methods: readonly string[], x: (row: Row) => number): Series[] {
   return [...new Set(rows.map(({ method }) => method))].map((method) => ({
     name: method,
+    colour: methods.indexOf(method),
     points: rows.filter((row) => row.method === method).map((row) => [x(row), row.value] as const),
   }));
 }
 
 /** What details named "layer 3" or "position 512" say, at the first budget. */
-function lines(rows: readonly Row[], word: string, xLabel: string): string[] {
+function lines(rows: readonly Row[], methods: readonly string[], word: string, xLabel: string): string[] {
   const budgets = rows.filter(({ method }) => method !== 'dense').map(({ budget }) => budget);
   const own = rows.filter(
     ({ group, detail, budget }) => detail === true && group.startsWith(`${word} `) && budget === budgets[0],
@@ -125,6 +129,7 @@ function lines(rows: readonly Row[], word: string, xLabel: string): string[] {
       yLabel: metric,
       series: seriesOf(
         own.filter((row) => row.metric === metric),
+        methods,
         ({ group }) => Number(group.slice(word.length + 1)),
       ),
     }),

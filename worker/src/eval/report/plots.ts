@@ -1,6 +1,8 @@
 // Plots as inline SVG: lines and heat maps, no script, no font but the reader's, colours that read on a light and a dark page. Pure.
 export interface Series {
   readonly name: string;
+  /** Which colour, so that a name has one in every plot; absent: by its place. */
+  readonly colour?: number;
   readonly points: readonly (readonly [x: number, y: number])[];
 }
 
@@ -71,9 +73,10 @@ function axis(values: readonly number[], log: boolean): { at: (value: number) =>
   };
 }
 
-function below({ name, points }: Series, most: number): Series {
+function below({ name, points, ...rest }: Series, most: number): Series {
   const kept = points.filter(([, y]) => y <= most);
   return {
+    ...rest,
     name: kept.length < points.length ? `${name} (above: ${points.length - kept.length})` : name,
     points: kept,
   };
@@ -110,7 +113,7 @@ export function lineChart({ title, xLabel, yLabel, series: given, logX = false, 
   parts.push(label((LEFT + WIDTH - RIGHT) / 2, HEIGHT - 10, 'middle', xLabel));
   parts.push(label(16, HEIGHT / 2, 'middle', yLabel, `transform="rotate(-90 16 ${px(HEIGHT / 2)})"`));
   const names: { at: number; name: string; colour: string }[] = [];
-  for (const [i, { name, points: own }] of series.entries()) {
+  for (const [place, { name, points: own, colour: i = place }] of series.entries()) {
     const sorted = [...own].sort((a, b) => a[0] - b[0]);
     const last = sorted.at(-1);
     if (last === undefined) continue;

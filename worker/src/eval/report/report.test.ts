@@ -80,6 +80,8 @@ describe('the report', () => {
     const cut = lineChart({ ...chart, mostY: 2.5 });
     assert.equal(cut.match(/<circle/g)?.length, 1);
     assert.match(cut, /m \(above: 1\)/);
+    const coloured = lineChart({ ...chart, series: [{ ...chart.series[0]!, colour: 3 }] });
+    assert(coloured.includes('#5f4bb6') && !drawn.includes('#5f4bb6'));
     const many = Array.from({ length: 12 }, (_, i) => ({ ...chart.series[0]!, name: `m${i}` }));
     assert.equal(lineChart({ ...chart, series: many }).match(/stroke-dasharray/g)?.length, 2);
   });
